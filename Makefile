@@ -1,0 +1,65 @@
+# Each target sets up what it needs, once: a .venv from requirements.lock, made anew when the lock changes.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab report docs check bench lock pocket_vit clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+unexport PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
+export UV_LINK_MODE := copy
+NBS := nbs reports tests benchmarks
+
+help:  ## List the targets
+	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(READY)  ## The whole walk on embedded data: adapt, evaluate, report, card
+	@$(BIN)/cvbench demo
+
+test: $(READY)  ## Run every notebook and every test
+	@OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n_workers 2 --do_print false
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+
+lab: $(READY)  ## Open JupyterLab on the quickstart
+	@$(BIN)/jupyter lab nbs/tutorials/quickstart.ipynb
+
+report: $(READY)  ## Render every notebook of reports/ on the demo's latest run
+	@$(BIN)/cvbench demo --reports-only
+
+docs: $(READY)  ## Build the site into _docs, with Quarto where it is installed
+	@$(BIN)/python -m cvbench.report.site --out _docs
+
+check: $(READY)  ## Format, lint, types; notebooks clean and in step with the package
+	@$(BIN)/ruff format --quiet --check $(NBS) || { echo "Not formatted: run '$(BIN)/ruff format $(NBS)'"; exit 1; }
+	@$(BIN)/ruff check --quiet cvbench $(NBS)
+	@state() { git ls-files -z --cached --others --exclude-standard nbs reports cvbench | xargs -0 sha256sum 2>/dev/null; }; \
+	 state > .venv/before; $(BIN)/nbdev-clean; $(BIN)/nbdev-clean --fname reports; $(BIN)/nbdev-export; state > .venv/after; \
+	 diff .venv/before .venv/after || { echo "Notebooks were not clean, or the package was not exported from them: now they are; look at git diff"; exit 1; }
+	@$(BIN)/mypy
+	@echo "check: all good"
+
+bench: $(READY)  ## Run every benchmark; each ends with one line of JSON
+	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b; done
+
+pocket_vit: $(READY)  ## Pretrain the embedded backbone again (an hour or more)
+	@$(BIN)/python -m cvbench.model.pretrain --out cvbench/model/weights/pocket_vit.safetensors
+
+lock: $(READY)  ## Resolve pyproject.toml into requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11.7 --generate-hashes \
+	  --override requirements.override --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+clean:  ## Remove what the targets made, the store excepted
+	@rm -rf .venv _docs _proc dist
+
+$(READY): requirements.lock pyproject.toml
+	@python=$$(for p in $${PYTHON:-} python3 python3.13 python3.12 python3.11; do \
+	   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done) || true; \
+	 [ -n "$$python" ] || { echo "cvbench needs Python 3.11 or newer. Install it, or name it: make PYTHON=/path/to/python3.12"; exit 1; }; \
+	 echo "Setting up .venv, once (about 7 GB with torch) ..."; \
+	 [ -x $(BIN)/python ] || $$python -m venv .venv; \
+	 sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt; \
+	 $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt; \
+	 $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock; \
+	 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	 touch $(READY)
