@@ -1,0 +1,196 @@
+"""Reports: what they refuse, what they keep, what they hide, and that they need nothing else"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cvbench.report.runner import ReportError, check_parameters, find_report, read_parameters, render_report, scrub
+
+REPORTS = Path(__file__).parents[1] / "reports"
+
+
+def write_notebook(path, *cells, parameters='name = "world"\ntimes = 2\nrate = 0.5\nloud = False'):
+    nb = nbformat.v4.new_notebook()
+    nb.cells = [nbformat.v4.new_markdown_cell("# Greeting")]
+    if parameters:
+        nb.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    nb.cells += [nbformat.v4.new_code_cell(c) for c in cells]
+    nbformat.write(nb, path)
+    return path
+
+
+class Page(HTMLParser):
+    """Everything a page would load, and every tag that could act"""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.tags, self.handlers = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "poster", "action") and tag != "a":
+                self.loads.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+
+def check_self_contained(text):
+    page = Page(text)
+    outside = [u for u in page.loads if not u.startswith(("data:", "#"))]
+    assert not outside, f"the page loads {outside[:3]}"
+    assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
+    assert not page.handlers
+    assert "default-src 'none'" in text
+    assert "@import" not in text
+    return page
+
+
+def test_parameters_reach_the_page(tmp_path):
+    nb = write_notebook(tmp_path / "hello.ipynb", 'print(f"hello {name} " * times, rate, loud)')
+    out = render_report(nb, tmp_path / "hello.html", name="Ada", times="3", rate="1", loud="true")
+    text = out.read_text()
+    assert "hello Ada hello Ada hello Ada  1.0 True" in text
+    check_self_contained(text)
+    for fact in ("code version", "lock hash", "seed", "data version", "model id", "name=Ada times=3"):
+        assert fact in text
+    assert not list(tmp_path.glob("*.partial.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "says"),
+    [
+        ({"nam": "x"}, TypeError, "Did you mean 'name'"),
+        ({"zzz": 1}, TypeError, "times=2"),
+        ({"times": "often"}, ValueError, "not of the type int"),
+        ({"loud": "perhaps"}, ValueError, "not of the type bool"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, params, error, says):
+    nb = write_notebook(tmp_path / "hello.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(error, match=says):
+        render_report(nb, tmp_path / "hello.html", **params)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hello.ipynb"]
+
+
+def test_right_parameters_are_kept(tmp_path):
+    nb = write_notebook(tmp_path / "hello.ipynb")
+    assert check_parameters(nb, {"times": 4, "name": Path("a")}) == {"times": 4, "name": "a"}
+
+
+def test_missing_tag_is_refused(tmp_path):
+    nb = write_notebook(tmp_path / "hello.ipynb", "1", parameters=None)
+    with pytest.raises(ValueError, match="no cell tagged 'parameters'"):
+        render_report(nb, tmp_path / "hello.html")
+
+
+def test_unknown_report_names_the_known(tmp_path):
+    with pytest.raises(FileNotFoundError, match="evaluation"):
+        find_report("no such report")
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_reports_keep_their_tag_and_define_nothing(path, tmp_path):
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    clean = "import sys; from nbdev.clean import nbdev_clean; nbdev_clean(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", clean, str(copy)], cwd=REPORTS.parent, check=True, capture_output=True)
+    assert read_parameters(copy), "nbdev-clean took the parameters tag away"
+    code = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+    assert "def " not in code and "class " not in code, "what a report defines belongs in nbs/"
+
+
+def test_failing_cell_keeps_the_old_page_and_the_partial_notebook(tmp_path):
+    nb = write_notebook(
+        tmp_path / "hello.ipynb", "print('before')", "if name != 'world': raise KeyError(name)", "print('after')"
+    )
+    out = render_report(nb, tmp_path / "hello.html")
+    old = out.read_bytes()
+    with pytest.raises(ReportError, match="KeyError: 'x'") as e:
+        render_report(nb, out, name="x")
+    assert out.read_bytes() == old
+    kept = nbformat.read(e.value.partial, 4)
+    assert [bool(c.outputs) for c in kept.cells if c.cell_type == "code"][-3:] == [True, True, False]
+    render_report(nb, out)
+    assert not e.value.partial.exists()
+
+
+def test_secrets_and_homes_are_scrubbed(tmp_path, monkeypatch):
+    secret = "tr0ub4dor&three"
+    monkeypatch.setenv("SOME_API_TOKEN", secret)
+    code = [
+        "import os; from pathlib import Path; os.environ['SOME_API_TOKEN']",
+        "print('git clone https://ada:hunter2secret@example.org/x.git', Path.home() / 'photos')",
+        "from IPython.display import HTML; HTML('<b>tr0ub4dor&amp;three</b>')",
+        "if times > 2: key = os.environ['SOME_API_TOKEN']; raise ValueError(f'bad key {key}')",
+    ]
+    nb = write_notebook(tmp_path / "hello.ipynb", *code)
+    text = render_report(nb, tmp_path / "hello.html").read_text()
+    with pytest.raises(ReportError) as e:
+        render_report(nb, tmp_path / "hello.html", times=3)
+    partial = e.value.partial.read_text()
+    assert "[secret]" in text and "[secret]" in partial and "[secret]" in str(e.value)
+    for leak in ("tr0ub4dor", "hunter2secret", f"{Path.home()}/photos"):
+        assert leak not in text and leak not in partial and leak not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "hf_" + "aB3" * 12,
+        "ghp_" + "aB3d" * 9,
+        "wandb_v1_" + "aB3d" * 9,
+        "AKIA" + "ABCD2345" * 2,
+        "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_forms_of_keys(leak):
+    assert scrub(f"x = '{leak}'!", {}) == "x = '[secret]'!"
+
+
+def test_what_is_no_secret_stays():
+    env = {"EDITOR_KEY": "vi", "SSH_AUTH": "/tmp/agent.sock", "NAME": "parts-lora-1a2b3c4d"}
+    text = "parts-lora-1a2b3c4d at 8b0e59b vi /tmp/agent.sock data:image/webp;base64,AKIAABCD2345ABCD2345 tokenizer: bert key=3"
+    assert scrub(text, env) == text
+
+
+def test_kill_leaves_the_old_page(tmp_path):
+    nb = write_notebook(
+        tmp_path / "hello.ipynb",
+        f"import time, pathlib\npathlib.Path({str(tmp_path / 'busy')!r}).touch() if loud else None\ntime.sleep(60 if loud else 0)",
+    )
+    out = render_report(nb, tmp_path / "hello.html")
+    old = out.read_bytes()
+    code = f"from cvbench.report.runner import render_report; render_report({str(nb)!r}, {str(out)!r}, loud=True)"
+    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "busy").exists():
+        assert job.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    assert out.read_bytes() == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["busy", "hello.html", "hello.ipynb"]
+    render_report(nb, out)
+
+
+def test_write_into_a_file_place_says_what_to_do(tmp_path):
+    nb = write_notebook(tmp_path / "hello.ipynb")
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="blocked"):
+        render_report(nb, tmp_path / "blocked" / "hello.html")
+
+
+def test_the_record_reaches_the_footer(tmp_path):
+    code = "from cvbench.report.runner import record_origin; record_origin(data_version='parts@v3', model_id='cafe01', seed=7)"
+    text = render_report(write_notebook(tmp_path / "hello.ipynb", code), tmp_path / "hello.html").read_text()
+    footer = text[text.index("<footer>") :]
+    assert "parts@v3" in footer and "cafe01" in footer and "<dt>seed</dt><dd>7</dd>" in footer
