@@ -76,87 +76,6 @@ def _folder(path: str | os.PathLike, what: str) -> Path:
         raise FileNotFoundError(f"no folder at {path} to read {what} from. Pass the path of an existing folder.")
     return path
 
-# %% ../../nbs/11_data.readers.ipynb #is-mask
-def _is_mask(mask: Path, photo: Path) -> bool:
-    if mask.suffix.lower() != ".png" or read_size(mask) != read_size(photo):
-        return False
-    if check_header(mask.read_bytes(), min_side=1).mode not in ("1", "L", "P", "I;16"):
-        return False
-    try:
-        grey = np.asarray(decode_image(mask.read_bytes()).convert("L"))
-    except ValueError:
-        return False
-    return bool(((grey < 32) | (grey > 223)).mean() > 0.95)
-
-# %% ../../nbs/11_data.readers.ipynb #read-mask
-def read_mask(
-    path: str | os.PathLike,  # Mask image: object bright, rest dark
-    label: str,  # Class of the object
-    labels: tuple[str, ...] = (),  # Classes of the whole image
-) -> Target:  # With one mask and the box around it, or with neither where the mask is empty
-    "A target from a mask image, cut at half brightness; raises `ValueError` where it cannot be decoded"
-    on = np.asarray(decode_image(Path(path).read_bytes()).convert("L")) >= 128
-    if not on.any():
-        return Target(labels)
-    y, x = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
-    return Target(labels, [[x[0], y[0], x[-1] + 1, y[-1] + 1]], (label,), (encode_rle(on),))
-
-# %% ../../nbs/11_data.readers.ipynb #read-folder
-def read_folder(
-    path: str | os.PathLike,  # Folder of images
-    pattern: str | None = None,  # Regular expression such as r"exp(?P<exposure>\d)"; its named groups become metadata
-) -> Iterator[Sample]:
-    "Samples of an image folder; raises `FileNotFoundError` where there is none"
-    root = _folder(path, "images")
-    found = [(p, p.relative_to(root), why) for p, why in _walk(root)]
-    tops = {rel.parts[0] for _, rel, why in found if len(rel.parts) > 1 and not why}
-    splits = (
-        bool(tops) and all(t.lower() in _SPLITS for t in tops) and len({_SPLITS[t.lower()] for t in tops}) == len(tops)
-    )
-    table = _side_table(root)
-    masks = {p: photo for p, photo in _pairs([p for p, _, why in found if not why]) if _is_mask(p, photo)}
-    mask_of = {photo: p for p, photo in masks.items()}
-    for file, rel, why in found:
-        if why:
-            yield Sample(str(file), problem=why)
-        elif file not in masks:
-            row = table.pop(rel.as_posix(), None)
-            yield from _folder_sample(file, rel, splits, pattern, row, mask_of.get(file))
-    for name in table:
-        yield Sample(str(root / name), problem=f"file not found: {name} is listed in metadata.csv only")
-
-# %% ../../nbs/11_data.readers.ipynb #pairs
-def _pairs(files: list[Path]) -> Iterator[tuple[Path, Path]]:
-    "(x.png, x.jpg) for each stem that has both"
-    stems: dict[Path, list[Path]] = {}
-    for p in files:
-        stems.setdefault(p.with_suffix(""), []).append(p)
-    for group in stems.values():
-        png, other = [p for p in group if p.suffix.lower() == ".png"], [p for p in group if p.suffix.lower() != ".png"]
-        if len(png) == 1 and len(other) == 1:
-            yield png[0], other[0]
-
-# %% ../../nbs/11_data.readers.ipynb #folder-sample
-def _folder_sample(
-    file: Path, rel: Path, splits: bool, pattern: str | None, row: dict | None, mask: Path | None
-) -> Iterator[Sample]:
-    parts = [unicodedata.normalize("NFC", p) for p in rel.parts[:-1]]
-    split = _SPLITS[parts.pop(0).lower()] if splits and parts else None
-    labels = tuple(parts[:1])
-    meta = {}
-    if pattern and (m := re.search(pattern, unicodedata.normalize("NFC", rel.as_posix()))):
-        meta = m.groupdict()
-    if row:
-        own_labels, own_split, more = _describe(row)
-        labels, split, meta = own_labels or labels, own_split or split, meta | more
-    target = Target(labels)
-    if mask:
-        try:
-            target = read_mask(mask, labels[0] if labels else "object", labels)
-        except ValueError as e:
-            yield Sample(str(mask), problem=f"mask left out: {e}", meta={"kind": "annotation"})
-    yield Sample(str(file), target=target, split=split, meta=meta)
-
 # %% ../../nbs/11_data.readers.ipynb #cb410081
 _PATHS, _LABELS = (
     ("path", "file_name", "filename", "file", "uri", "image", "image_path"),
@@ -249,6 +168,87 @@ def _side_table(root: Path) -> dict[str, dict]:
         for r in rows
         if r[at]
     }
+
+# %% ../../nbs/11_data.readers.ipynb #is-mask
+def _is_mask(mask: Path, photo: Path) -> bool:
+    if mask.suffix.lower() != ".png" or read_size(mask) != read_size(photo):
+        return False
+    if check_header(mask.read_bytes(), min_side=1).mode not in ("1", "L", "P", "I;16"):
+        return False
+    try:
+        grey = np.asarray(decode_image(mask.read_bytes()).convert("L"))
+    except ValueError:
+        return False
+    return bool(((grey < 32) | (grey > 223)).mean() > 0.95)
+
+# %% ../../nbs/11_data.readers.ipynb #read-mask
+def read_mask(
+    path: str | os.PathLike,  # Mask image: object bright, rest dark
+    label: str,  # Class of the object
+    labels: tuple[str, ...] = (),  # Classes of the whole image
+) -> Target:  # With one mask and the box around it, or with neither where the mask is empty
+    "A target from a mask image, cut at half brightness; raises `ValueError` where it cannot be decoded"
+    on = np.asarray(decode_image(Path(path).read_bytes()).convert("L")) >= 128
+    if not on.any():
+        return Target(labels)
+    y, x = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
+    return Target(labels, [[x[0], y[0], x[-1] + 1, y[-1] + 1]], (label,), (encode_rle(on),))
+
+# %% ../../nbs/11_data.readers.ipynb #read-folder
+def read_folder(
+    path: str | os.PathLike,  # Folder of images
+    pattern: str | None = None,  # Regular expression such as r"exp(?P<exposure>\d)"; its named groups become metadata
+) -> Iterator[Sample]:
+    "Samples of an image folder; raises `FileNotFoundError` where there is none"
+    root = _folder(path, "images")
+    found = [(p, p.relative_to(root), why) for p, why in _walk(root)]
+    tops = {rel.parts[0] for _, rel, why in found if len(rel.parts) > 1 and not why}
+    splits = (
+        bool(tops) and all(t.lower() in _SPLITS for t in tops) and len({_SPLITS[t.lower()] for t in tops}) == len(tops)
+    )
+    table = _side_table(root)
+    masks = {p: photo for p, photo in _pairs([p for p, _, why in found if not why]) if _is_mask(p, photo)}
+    mask_of = {photo: p for p, photo in masks.items()}
+    for file, rel, why in found:
+        if why:
+            yield Sample(str(file), problem=why)
+        elif file not in masks:
+            row = table.pop(rel.as_posix(), None)
+            yield from _folder_sample(file, rel, splits, pattern, row, mask_of.get(file))
+    for name in table:
+        yield Sample(str(root / name), problem=f"file not found: {name} is listed in metadata.csv only")
+
+# %% ../../nbs/11_data.readers.ipynb #pairs
+def _pairs(files: list[Path]) -> Iterator[tuple[Path, Path]]:
+    "(x.png, x.jpg) for each stem that has both"
+    stems: dict[Path, list[Path]] = {}
+    for p in files:
+        stems.setdefault(p.with_suffix(""), []).append(p)
+    for group in stems.values():
+        png, other = [p for p in group if p.suffix.lower() == ".png"], [p for p in group if p.suffix.lower() != ".png"]
+        if len(png) == 1 and len(other) == 1:
+            yield png[0], other[0]
+
+# %% ../../nbs/11_data.readers.ipynb #folder-sample
+def _folder_sample(
+    file: Path, rel: Path, splits: bool, pattern: str | None, row: dict | None, mask: Path | None
+) -> Iterator[Sample]:
+    parts = [unicodedata.normalize("NFC", p) for p in rel.parts[:-1]]
+    split = _SPLITS[parts.pop(0).lower()] if splits and parts else None
+    labels = tuple(parts[:1])
+    meta = {}
+    if pattern and (m := re.search(pattern, unicodedata.normalize("NFC", rel.as_posix()))):
+        meta = m.groupdict()
+    if row:
+        own_labels, own_split, more = _describe(row)
+        labels, split, meta = own_labels or labels, own_split or split, meta | more
+    target = Target(labels)
+    if mask:
+        try:
+            target = read_mask(mask, labels[0] if labels else "object", labels)
+        except ValueError as e:
+            yield Sample(str(mask), problem=f"mask left out: {e}", meta={"kind": "annotation"})
+    yield Sample(str(file), target=target, split=split, meta=meta)
 
 # %% ../../nbs/11_data.readers.ipynb #read-manifest
 def read_manifest(
