@@ -103,7 +103,7 @@ def test_many_classes_show_the_lowest_and_the_confused():
 def test_confusions_are_counted_off_the_diagonal():
     table = pd.DataFrame([[5, 1, 0], [3, 6, 1], [0, 0, 0]], index=list("abc"), columns=list("abc"))
     found = figures.find_confusions(table)
-    assert found.values.tolist() == [["b", "a", 3, 0.3], ["a", "b", 1, 1 / 6], ["b", "c", 1, 0.1]]
+    assert found.to_numpy().tolist() == [["b", "a", 3, 0.3], ["a", "b", 1, 1 / 6], ["b", "c", 1, 0.1]]
     assert figures.find_confusions(pd.DataFrame(np.eye(3))).empty
 
 

@@ -36,7 +36,7 @@ _VARIABLES = {
     _ERROR: f"var(--cv-error, {_ERROR})",
     _GOOD: f"var(--cv-good, {_GOOD})",
 }
-_RC = {"svg.fonttype": "none", "svg.hashsalt": "cvbench", "text.usetex": False, "font.family": ["DejaVu Sans"]}
+_RC: Any = {"svg.fonttype": "none", "svg.hashsalt": "cvbench", "text.usetex": False, "font.family": ["DejaVu Sans"]}
 
 # %% ../../nbs/60_report.figures.ipynb #Chart
 class Chart(Figure):
@@ -47,7 +47,7 @@ class Chart(Figure):
         with rc_context(_RC), warnings.catch_warnings(), io.BytesIO() as out:
             warnings.simplefilter("ignore", UserWarning)  # glyphs that only the measuring font lacks
             self.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-            return _restyle(ET.fromstring(out.getvalue()), self.get_label())
+            return _restyle(ET.fromstring(out.getvalue()), str(self.get_label()))
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -93,7 +93,7 @@ def _make_chart(width: float, height: float, label: str) -> tuple[Chart, Axes]: 
     return chart, ax
 
 
-def _dress(ax: Axes, grid: str = "x") -> None:
+def _dress(ax: Axes, grid: Any = "x") -> None:
     ax.set_facecolor("none")
     for side in ax.spines.values():
         side.set_visible(False)
@@ -105,8 +105,8 @@ def _dress(ax: Axes, grid: str = "x") -> None:
 
 def _head(ax: Axes, title: str, note: str = "") -> None:
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=24 if note else 10)
-    place = {"xycoords": "axes fraction", "xytext": (0, 9), "textcoords": "offset points"}
-    ax.annotate(note, (0, 1), **place, fontsize=8.5, color=_MUTED, va="bottom", ha="left")
+    ax.annotate(note, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", fontsize=8.5,
+                color=_MUTED, va="bottom", ha="left")  # fmt: skip
 
 # %% ../../nbs/60_report.figures.ipynb #format-interval
 def format_interval(
@@ -116,25 +116,19 @@ def format_interval(
     digits: int = 3,  # After the point
 ) -> str:
     "A number and its interval, as text: 0.912 [0.884, 0.936]"
-    number = lambda v: "n/a" if v is None or not np.isfinite(v) else f"{v:.{digits}f}"
-    return (
-        number(value)
-        if not (np.isfinite(low) and np.isfinite(high))
-        else f"{number(value)} [{number(low)}, {number(high)}]"
-    )
+    bounds = f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) and np.isfinite(high) else ""
+    return f"{value:.{digits}f}{bounds}" if np.isfinite(value) else "n/a"
 
 # %% ../../nbs/60_report.figures.ipynb #whiskers
-def _whiskers(ax: Axes, rows: pd.DataFrame, colours: Sequence[str], text: bool = True) -> None:
-    at = np.arange(len(rows))[::-1]
-    for y, r, colour in zip(at, rows.itertuples(), colours, strict=True):
-        ax.plot([r.low, r.high], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="round")
-        ax.plot([r.value], [y], "o", color=colour, markersize=7.5)
-        if text:
-            ax.annotate(format_interval(r.value, r.low, r.high), (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0),
-                        textcoords="offset points", va="center", fontsize=8.5, color=_MUTED)  # fmt: skip
+def _whiskers(ax: Axes, rows: pd.DataFrame, colours: Sequence[str]) -> None:
+    at, bounds = np.arange(len(rows))[::-1], rows[["value", "low", "high"]].to_numpy(float)
+    for y, (value, low, high), colour in zip(at, bounds, colours, strict=True):
+        ax.plot([low, high], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="round")
+        ax.plot([value], [y], "o", color=colour, markersize=7.5)
+        ax.annotate(format_interval(value, low, high), (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0),
+                    textcoords="offset points", va="center", fontsize=8.5, color=_MUTED)  # fmt: skip
     ax.set_yticks(at, [_label(n, 36) for n in rows["name"]])
     ax.set_ylim(-0.6, len(rows) - 0.4)
-    bounds = rows[["value", "low", "high"]].to_numpy(float)
     low, high = (np.nanmin(bounds), np.nanmax(bounds)) if np.isfinite(bounds).any() else (0.0, 1.0)
     pad = max((high - low) * 0.12, 0.01)
     ax.set_xlim(max(low - pad, 0 if low >= 0 else low - pad), min(high + pad, 1.015) if high <= 1 else high + pad)
@@ -323,7 +317,8 @@ def _cell(value: Any) -> str:
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+        number = float(value)
+        return f"{number:.3f}" if abs(number) < 1000 else f"{number:,.0f}"
     return f"<bdi>{_escape(f'{value:,}' if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else value)}</bdi>"
 
 # %% ../../nbs/60_report.figures.ipynb #make-table
@@ -338,16 +333,15 @@ def make_table(
         rows = (
             rows.assign(value=joined).drop(columns=["low", "high"]).rename(columns={"value": "value [95 % interval]"})
         )
+    hidden = len(table) - limit
     right = [pd.api.types.is_numeric_dtype(rows[c]) for c in rows.columns]
-    tag = lambda name, text, r: f"<{name}{' style=text-align:right' if r else ''}>{text}</{name}>"
-    head = "".join(tag("th", _escape(str(c).replace("_", " ")), r) for c, r in zip(rows.columns, right, strict=True))
+    side = [" style=text-align:right" if r else "" for r in right]
+    head = "".join(f"<th{s}>{_escape(str(c).replace('_', ' '))}</th>" for c, s in zip(rows.columns, side, strict=True))
     body = "".join(
-        "<tr>" + "".join(tag("td", _cell(v), r) for v, r in zip(row, right, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{s}>{_cell(v)}</td>" for v, s in zip(row, side, strict=True)) + "</tr>"
         for row in rows.itertuples(index=False)
     )
-    more = (
-        f"<p style='color:var(--cv-muted,#667080)'>{len(table) - limit:,} more rows</p>" if len(table) > limit else ""
-    )
+    more = f"<p style='color:var(--cv-muted,#667080)'>{hidden:,} more rows</p>" if hidden > 0 else ""
     return Html(f"<table class=data><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}")
 
 # %% ../../nbs/60_report.figures.ipynb #make-tiles
@@ -356,12 +350,11 @@ def make_tiles(
     digits: int = 3,  # After the point
 ) -> Html:
     "Numbers to be seen first: large, each with its interval beneath"
-    number = lambda v: "n/a" if not np.isfinite(v) else f"{v:.{digits}f}"
     tiles = "".join(
         "<div style='padding:.9rem 1.1rem;border-radius:.7rem;background:color-mix(in srgb,currentColor 5%,transparent)'>"
         f"<div style='font-size:.85em;opacity:.75'>{_escape(str(r['name']).replace('_', ' '))}</div>"
-        f"<div style='font-size:2em;font-weight:650;line-height:1.2;letter-spacing:-.02em'>{number(r['value'])}</div>"
-        f"<div style='font-size:.85em;opacity:.75'>{number(r['low'])} – {number(r['high'])}{'<br>' + _escape(r['note']) if r.get('note') else ''}</div></div>"
+        f"<div style='font-size:2em;font-weight:650;line-height:1.2;letter-spacing:-.02em'>{format_interval(r['value'], np.nan, np.nan, digits)}</div>"
+        f"<div style='font-size:.85em;opacity:.75'>{r['low']:.{digits}f} – {r['high']:.{digits}f}{'<br>' + _escape(r['note']) if r.get('note') else ''}</div></div>"
         for r in rows.to_dict("records")
     )
     return Html(
@@ -377,12 +370,12 @@ def make_data_uri(
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(image)) as im, io.BytesIO() as out:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(image)) as file, io.BytesIO() as out:
             warnings.simplefilter("ignore")
-            im.draft("RGB", (size * 2, size * 2))
-            im = ImageOps.exif_transpose(im).convert("RGB")
-            im.thumbnail((size, size))
-            im.save(out, "WEBP", quality=82)
+            file.draft("RGB", (size * 2, size * 2))
+            small = ImageOps.exif_transpose(file).convert("RGB")
+            small.thumbnail((size, size))
+            small.save(out, "WEBP", quality=82)
             return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
@@ -396,7 +389,7 @@ def make_gallery(
     columns: Sequence[str] = (),  # Further columns named in the caption
 ) -> Html:
     "Pictures in a grid, each with what it shows, what the model said and how sure it was"
-    records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
+    records: list[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
     if len(records) != len(images):
         raise ValueError(f"{len(images)} images need as many rows. Got {len(records)}.")
     tiles = "".join(_tile(make_data_uri(i, size), r, columns) for i, r in zip(images, records, strict=True))

@@ -64,9 +64,9 @@ def read_parameters(
             "Tag the cell with its defaults (in JupyterLab: property inspector, cell tags)."
         )
     body = ast.parse("".join(tagged[0]["source"])).body
-    plain = [s for s in body if isinstance(s, (ast.Assign, ast.AnnAssign)) and s.value is not None]
+    plain = [s for s in body if isinstance(s, (ast.Assign, ast.AnnAssign))]
     named = [(s.targets[0] if isinstance(s, ast.Assign) else s.target, s.value) for s in plain]
-    return {t.id: ast.literal_eval(v) for t, v in named if isinstance(t, ast.Name)}
+    return {t.id: ast.literal_eval(v) for t, v in named if isinstance(t, ast.Name) and v is not None}
 
 # %% ../../nbs/61_report.runner.ipynb #convert
 def _convert(name: str, value: Any, default: Any) -> Any:
