@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cvbench.evaluate.evaluation import Metric
 from cvbench.report import figures
 
 HOSTILE = [
@@ -112,7 +113,8 @@ def test_markup_escapes_data(name):
     rows = pd.DataFrame({"target": [name], "pred": [name + "!"], "score": [0.5], "loss": [1.5], "light": [name]})
     for made in (
         figures.make_table(rows),
-        figures.make_tiles(pd.DataFrame({"name": [name], "value": [0.5], "low": [0.4], "high": [0.6], "note": [name]})),
+        figures.make_tiles([Metric("accuracy", 0.5, 0.4, 0.6, 9)], [name]),
+        figures.make_note(name),
         figures.make_gallery([b"?"], rows, columns=["light"]),
     ):
         assert "<script" not in made.text and 'onload="' not in made.text and "\x00" not in made.text
