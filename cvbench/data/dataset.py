@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -670,11 +671,22 @@ def _load(home: Path, version: int) -> Dataset:
     return Dataset(home.name, version, home, None, info)
 
 # %% ../../nbs/14_data.dataset.ipynb #progress
-def _progress(samples: Iterable) -> Iterable:
+def _progress(items: Iterable, total: int | None) -> Iterator:
+    "Pass items on, with a bar for work that takes longer than a second"
     from tqdm.auto import tqdm
 
+    began, bar = time.monotonic(), None
     hidden = False if "ipykernel" in sys.modules else None  # None: shown on a terminal only
-    return tqdm(samples, desc="checking images", unit=" images", delay=1, leave=False, disable=hidden)
+    try:
+        for n, item in enumerate(items, 1):
+            if bar is not None:
+                bar.update()
+            elif time.monotonic() - began > 1:
+                bar = tqdm(total=total, initial=n, desc="checking images", unit=" images", leave=False, disable=hidden)
+            yield item
+    finally:
+        if bar is not None:
+            bar.close()
 
 # %% ../../nbs/14_data.dataset.ipynb #nothing-usable
 def _nothing_usable(name: str, aside: list[dict]) -> ValueError:
@@ -708,8 +720,9 @@ def commit(
     with _locked(home), _write_errors(home):
         kept, rows = _ImageStore(home, images == "bytes"), _Rows()
         check = functools.partial(_check_sample, max_megapixels=limit, min_side=min_side)
+        total = len(samples) if isinstance(samples, Sequence) else None
         with ThreadPoolExecutor(threads) as pool:
-            for checked in _in_order(pool, check, _stored(samples, images), 4 * threads):
+            for checked in _progress(_in_order(pool, check, _stored(samples, images), 4 * threads), total):
                 rows.add(checked, kept)
         if not rows.seen:
             raise _nothing_usable(name, rows.aside)
@@ -724,7 +737,7 @@ def commit(
 
 # %% ../../nbs/14_data.dataset.ipynb #stored
 def _stored(samples: Iterable[Sample], images: str) -> Iterator[Sample]:
-    for sample in _progress(samples):
+    for sample in samples:
         if not isinstance(sample, Sample):
             raise TypeError(
                 f"commit takes samples. Got a {type(sample).__name__}; pass what read_samples or another reader yields."
