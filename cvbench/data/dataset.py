@@ -121,8 +121,8 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, int]:
-        "Images in each split of the version"
-        return dict(self.info["splits"])
+        "Images in each split: of the whole version, or the one this is restricted to"
+        return {k: n for k, n in self.info["splits"].items() if self.only in (None, k)}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ class Dataset:
         return _read_quarantine(self.path, self.info["quarantine"])
 
     def __len__(self) -> int:
-        return self.splits.get(self.only, 0) if self.only else sum(self.splits.values())
+        return sum(self.splits.values())
 
     @property
     def n(self) -> int:
@@ -175,7 +175,7 @@ class Dataset:
         return pa.Table.from_batches(list(self.batches(columns, 8192)), schema=_schema(self, columns))
 
     def batches(self, columns: Sequence[str] | None = None, batch_size: int = 256) -> Iterator[pa.RecordBatch]:
-        "The same as a stream, for sets larger than memory"
+        "The same in batches of exactly `batch_size` rows but for the last, for sets larger than memory"
         return _scan(self, columns, batch_size)
 
     def images(self, rows: Sequence[str] | Sequence[int]) -> list[bytes]:
@@ -214,10 +214,6 @@ def _strip(ds: Dataset, n: int = 10, size: int = 64) -> str:
     )
     return f"<div>{html.escape(_summary(ds))}<div>{tags}</div></div>"
 
-# %% ../../nbs/14_data.dataset.ipynb #where
-def _where(ds: Dataset) -> str | None:
-    return None if ds.only is None else "split = '" + ds.only.replace("'", "''") + "'"
-
 # %% ../../nbs/14_data.dataset.ipynb #schema
 def _schema(ds: Dataset, columns: Sequence[str] | None) -> pa.Schema:
     known = _open(ds.path / "rows.lance", ds.version).schema
@@ -230,20 +226,15 @@ def _schema(ds: Dataset, columns: Sequence[str] | None) -> pa.Schema:
 
 # %% ../../nbs/14_data.dataset.ipynb #scan
 def _scan(ds: Dataset, columns: Sequence[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
-    schema, done = _schema(ds, columns), 0
-    stored = [c for c in schema.names if c != "image"] or ["sample_id"]
-    scanner = _open(ds.path / "rows.lance", ds.version).scanner(
-        columns=stored, filter=_where(ds), batch_size=batch_size, scan_in_order=True
-    )
-    for batch in scanner.to_batches():
-        for start in range(0, batch.num_rows, batch_size):
-            part = batch.slice(start, batch_size)
-            rows = range(done, done + part.num_rows)
-            done += part.num_rows
-            arrays = [
-                pa.array(_take_images(ds, rows), pa.large_binary()) if c == "image" else part[c] for c in schema.names
-            ]
-            yield pa.record_batch(arrays, schema=schema)
+    schema, numbers = _schema(ds, columns), _index(ds)[2]
+    stored = [c for c in schema.names if c != "image"]
+    source = _open(ds.path / "rows.lance", ds.version)
+    for start in range(0, len(numbers), batch_size):
+        rows = numbers[start : start + batch_size]
+        part = source.take(rows.tolist(), columns=stored).combine_chunks() if stored else None
+        images = _take_images(ds, range(start, start + len(rows))) if "image" in schema.names else []
+        arrays = [pa.array(images, f.type) if f.name == "image" else part[f.name].chunk(0) for f in schema]
+        yield pa.record_batch(arrays, schema=schema)
 
 # %% ../../nbs/14_data.dataset.ipynb #index
 def _index(ds: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

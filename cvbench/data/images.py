@@ -84,8 +84,9 @@ def _unknown(data: bytes) -> str:
     known = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
     if head.startswith(known):
         return f"damaged or truncated image, its header cannot be read ({len(data):,} bytes)"
-    if not any(b < 9 for b in head):
-        return f"not an image but text, beginning with {head[:30].decode('utf-8', 'replace')!r}"
+    text = head.decode("utf-8", "replace")
+    if text.count("�") < 3 and not any(b < 9 for b in head):
+        return f"not an image but text, beginning with {text[:30]!r}"
     return f"not an image of a known format, its first bytes are {head[:8].hex(' ')}"
 
 # %% ../../nbs/10_data.images.ipynb #check-header
