@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..core.predictions import Predictions
 from ..core.tasks import get_task
-from .evaluation import Evaluation, _View, _views
+from .evaluation import Evaluation, _tidy, _View, _views
 from .intervals import _spread, _z, resample_weights
 from .metrics import _BINS, metric_kinds
 
@@ -82,32 +82,27 @@ def mcnemar(
 
 # %% ../../nbs/34_evaluate.compare.ipynb #differences
 def _differences(
-    a: _View, b: _View, n_boot: int, random_state: int, level: float, classes: tuple[str, ...]
+    a: _View, b: _View, strata: np.ndarray, n_boot: int, random_state: int, level: float, classes: tuple[str, ...]
 ) -> pd.DataFrame:
     measures = [v.measure(_BINS) for v in (a, b)]
     value = [m() for m in measures]
     names = [m for m in metric_kinds if m in value[0]]
     drawn: dict[str, list[np.ndarray]] = {m: [] for m in names}
-    for w in resample_weights(a.strata, n_boot, random_state):
+    for w in resample_weights(strata, n_boot, random_state):
         one, two = (m(w) for m in measures)
         for m in names:
             drawn[m].append(two[m] - one[m])
-    out = []
+    out = {}
     for m in names:
         overall, difference = value[0][m].ndim == 0, value[1][m] - value[0][m]
         error = _spread(np.concatenate(drawn[m], axis=-1))
         if m in ("accuracy", "subset_accuracy"):
             error = max(error, _least_error(a.correct, b.correct))
         half = np.where((error > 0) & np.isfinite(difference), _z(level) * error, np.nan)
-        low, high = difference - half, difference + half
-        columns = {"metric": m, "class": [None] if overall else list(classes), "a": value[0][m], "b": value[1][m]}
-        n = len(a.correct) if overall else a.counts[2].astype(int)
-        out.append(
-            pd.DataFrame({**columns, "difference": difference, "low": low, "high": high, "n": n}).astype(
-                {"class": object}
-            )
-        )
-    return pd.concat(out, ignore_index=True)
+        n = len(a.correct) if overall else a.counts[2]
+        columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
+        out[m] = {**columns, "low": difference - half, "high": difference + half, "n": n}
+    return _tidy(out, classes)
 
 
 def _least_error(a: np.ndarray, b: np.ndarray) -> float:
@@ -212,13 +207,15 @@ def compare(
     random_state: int = 0,  # Seed
     *,
     level: float = 0.95,  # Confidence
+    stratify: bool | None = None,  # As in `evaluate`
     how: str = "same",  # "same" images in both, or those they have in "common"
     names: tuple[str, str] = ("A", "B"),  # For the sentence
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     a, b = _align(*(p.predictions if isinstance(p, Evaluation) else p for p in (a, b)), how)
     views = [_views[a.task](p) for p in (a, b)]
-    metrics = _differences(*views, n_boot, random_state, level, a.classes)
+    strata = views[0].strata if (views[0].stratify if stratify is None else stratify) else np.zeros(len(a), int)
+    metrics = _differences(*views, strata, n_boot, random_state, level, a.classes)
     metric = metric or get_task(a.task).headline
     overall = metrics["metric"][metrics["class"].isna()].tolist()
     if metric not in overall:

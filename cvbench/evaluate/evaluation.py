@@ -43,6 +43,7 @@ class _View:
 
     measure: Callable[..., Callable]  # (bins, only) → function of weights
     strata: np.ndarray  # (n,) for stratified resampling
+    stratify: bool  # Whether that is the default
     correct: np.ndarray  # (n,) bool, the whole image is right
     counts: tuple[np.ndarray, np.ndarray, np.ndarray]  # Hits, predicted, actual: (classes,) each
     decisions: tuple[np.ndarray, np.ndarray]  # Probability and outcome of everything calibration is asked of
@@ -62,7 +63,7 @@ def _view_classification(p: Predictions) -> _View:
 
     measure = lambda bins, only=None: make_measure(target, pred, scores, bins, only)
     sure = scores[np.arange(len(pred)), pred]
-    return _View(measure, make_strata(target), right, class_counts(target, pred, k), (sure, right), table)
+    return _View(measure, make_strata(target), True, right, class_counts(target, pred, k), (sure, right), table)
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #view-multilabel
 def _view_multilabel(p: Predictions) -> _View:
@@ -78,7 +79,7 @@ def _view_multilabel(p: Predictions) -> _View:
         return pd.DataFrame(columns, pd.Index(p.classes, name="class"))
 
     measure = lambda bins, only=None: make_label_measure(truth, pred, scores, bins, only)
-    return _View(measure, strata, (truth == pred).all(1), counts, (scores.ravel(), truth.ravel()), table)
+    return _View(measure, strata, False, (truth == pred).all(1), counts, (scores.ravel(), truth.ravel()), table)
 
 
 def _one_hot(column: pa.ChunkedArray, classes: Collection[str]) -> np.ndarray:  # (n, classes) bool
@@ -396,7 +397,7 @@ def evaluate(
     level: float = 0.95,  # Confidence of the intervals
     random_state: int = 0,  # Seed of the resamples
     *,
-    stratify: bool = True,  # Keep the mix of classes in every resample
+    stratify: bool | None = None,  # Keep the mix of classes in every resample; by default for classification only
     bins: int = _BINS,  # Of equal width, for the calibration error
 ) -> Evaluation:
     "Every metric of the task, with its interval"
@@ -419,7 +420,7 @@ def _evaluate(
     n_boot: int,
     level: float,
     random_state: int,
-    stratify: bool,
+    stratify: bool | None,
     bins: int,
     *,
     unlabelled: int = 0,
@@ -428,6 +429,7 @@ def _evaluate(
 ) -> Evaluation:
     view = _views[preds.task](preds)
     measure = view.measure(bins, only)
+    stratify = view.stratify if stratify is None else stratify
     strata = view.strata if stratify else np.zeros(len(preds), int)
     value, drawn = measure(), bootstrap(measure, strata, n_boot, random_state)
     chance = _chance(*view.decisions, bins) if "bin_gap" in value else None
@@ -447,7 +449,7 @@ def _metrics(
     shown = {"precision": predicted}
     told = {"precision": predicted, "f1": np.maximum(predicted, actual), "auroc": np.minimum(actual, n - actual)}
     first = get_task(preds.task).headline
-    out = []
+    out = {}
     for name in sorted(
         value.keys() & metric_kinds.keys(), key=lambda m: (value[m].ndim, m != first, list(metric_kinds).index(m))
     ):
@@ -457,20 +459,21 @@ def _metrics(
         else:
             images = (even if name.startswith(("macro", "balanced")) else n) if one else told.get(name, actual)
             low, high = interval(value[name], drawn[name], images, level, metric_kinds[name].share)
-        count = n if one else shown.get(name, actual)
-        out.append(
-            pd.DataFrame(
-                {
-                    "metric": name,
-                    "class": [None] if one else list(preds.classes),
-                    "value": value[name],
-                    "low": low,
-                    "high": high,
-                    "n": np.asarray(count, int),
-                }
-            )
-        )
-    return pd.concat([f.astype({"class": object}) for f in out], ignore_index=True)
+        out[name] = {"value": value[name], "low": low, "high": high, "n": (n if one else shown.get(name, actual)) + 0.0}
+    return _tidy(out, preds.classes)
+
+
+def _tidy(parts: dict[str, dict[str, np.ndarray]], classes: Collection[str]) -> pd.DataFrame:
+    "Columns metric and class before those of each part; numbers are of all classes, arrays of each"
+    out: dict[str, list] = {"metric": [], "class": []}
+    for name, columns in parts.items():
+        overall = np.ndim(columns["low"]) == 0
+        out["class"] += [None] if overall else list(classes)
+        out["metric"] += [name] * (1 if overall else len(classes))
+        for column, values in columns.items():
+            out.setdefault(column, []).extend(np.broadcast_to(values, 1 if overall else len(classes)).tolist())
+    frame = pd.DataFrame({c: pd.Series(v, dtype=object if c == "class" else None) for c, v in out.items()})
+    return frame.astype({"n": int})
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #chance
 def _chance(probability: np.ndarray, outcome: np.ndarray, bins: int) -> np.ndarray:  # (bins,)

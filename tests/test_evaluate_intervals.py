@@ -1,0 +1,97 @@
+"""Intervals hold the truth as often as they say, by simulation; and where they cannot, that is known"""
+
+import numpy as np
+import pytest
+from evaluate_simulation import Design, coverage
+
+from cvbench.core.predictions import make_predictions
+from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluate.intervals import bootstrap, interval, make_strata, resample_weights, wilson
+
+SETS = 300
+NOISE = 2 * np.sqrt(0.95 * 0.05 / SETS)  # of a share of 95 % in as many sets, two standard errors
+
+designs = {
+    "five classes, 300 images": Design(300, (0.2,) * 5, skill=2.5, sharp=1.5),
+    "two classes, 100 images": Design(100, (0.5, 0.5), skill=2.0),
+    "rare classes, random mix": Design(500, (0.6, 0.2, 0.1, 0.1), skill=2.5, random_mix=True),
+    "multi-label": Design(300, (0.5, 0.25, 0.1), skill=2.5, sharp=1.5, random_mix=True, multilabel=True),
+}
+
+
+@pytest.mark.parametrize("name", designs)
+def test_coverage_is_93_to_97_percent(name):
+    got = coverage(designs[name], SETS, n_boot=200)
+    headline = ("subset_accuracy", "hamming_loss") if designs[name].multilabel else ("accuracy",)
+    for metric in (
+        *headline,
+        "balanced_accuracy",
+        "macro_f1",
+        "micro_f1",
+        "macro_auroc",
+        "log_loss",
+        "recall of a class",
+        "f1 of a class",
+    ):
+        assert 0.93 - NOISE <= got[metric][0] <= 0.97 + NOISE, (metric, got[metric])
+    # conservative on small sets: gaps cannot be told from noise there, and the lower bound is 0
+    assert got["calibration_error"][0] >= 0.93 - NOISE, got["calibration_error"]
+
+
+def test_fixed_mix_is_too_narrow_for_a_random_one():
+    "Why `stratify=False` exists: precision and F1 depend on how many images of each class there are"
+    design = Design(500, (0.7, 0.2, 0.1), skill=1.8, random_mix=True)
+    kept, drawn = (coverage(design, 150, n_boot=100, stratify=s)["precision of a class"] for s in (True, False))
+    assert kept[0] < 0.93 < drawn[0]
+
+
+def test_coverage_needs_images():
+    "Sixty images of a class cannot show the worst of its scores: the interval of its AUROC is a little too short"
+    got = coverage(Design(300, (0.2,) * 5, skill=2.5, sharp=1.5), 60, n_boot=100)["auroc of a class"][0]
+    assert got >= 0.88
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_wilson_agrees_with_statsmodels(level):
+    from statsmodels.stats.proportion import proportion_confint
+
+    for n in (1, 5, 40, 1000):
+        hits = np.arange(0, n + 1, max(1, n // 7))
+        low, high = wilson(hits / n, n, level)
+        reference = proportion_confint(hits, n, 1 - level, method="wilson")
+        np.testing.assert_allclose(low, np.maximum(reference[0], 0), atol=1e-12)
+        np.testing.assert_allclose(high, np.minimum(reference[1], 1), atol=1e-12)
+
+
+def test_interval_of_accuracy_is_near_wilsons():
+    rng = np.random.default_rng(0)
+    right = (rng.random(500) < 0.9).astype(np.float32)
+    drawn = bootstrap(lambda w: {"accuracy": right @ w / w.sum(0)}, np.zeros(500, int), 4000)["accuracy"]
+    np.testing.assert_allclose(interval(right.mean(), drawn, 500), wilson(right.mean(), 500), atol=0.004)
+
+
+def test_strata_keep_their_size_and_the_seed_decides():
+    strata = make_strata(np.repeat([0, 1, 2, 3], [40, 7, 2, 1]))
+    one, again, other = (np.concatenate(list(resample_weights(strata, 70, seed)), axis=1) for seed in (0, 0, 1))
+    for s in np.unique(strata):
+        np.testing.assert_allclose(one[strata == s].sum(0), (strata == s).sum(), rtol=1e-5)
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert one.shape == (50, 70)
+
+
+@pytest.mark.parametrize("targets", [["a"] * 20, ["a"], ["a", "b"], ["a"] * 9 + ["b"]])
+def test_without_an_error_the_interval_is_not_a_point(targets):
+    scores = [[1.0, 0.0] if t == "a" else [0.0, 1.0] for t in targets]
+    ev = evaluate(make_predictions(targets, scores, ["a", "b"]), n_boot=50)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        metric = ev.metric(name)
+        assert (metric.value, metric.high) == (1.0, 1.0)
+        assert metric.low < 1 - 1 / (len(targets) + 4)
+
+
+def test_more_images_narrower_intervals_and_higher_level_wider_ones():
+    width = lambda n, level: (lambda m: m.high - m.low)(
+        evaluate(Design(n, (0.5, 0.5), 2.0).predictions(0), 200, level).headline
+    )
+    assert width(1600, 0.95) < 0.6 * width(400, 0.95) < 0.6 * width(400, 0.99)
