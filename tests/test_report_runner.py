@@ -60,7 +60,7 @@ def test_parameters_reach_the_page(tmp_path):
     text = out.read_text()
     assert "hello Ada hello Ada hello Ada  1.0 True" in text
     check_self_contained(text)
-    for fact in ("code version", "lock hash", "seed", "data version", "model id", "name=Ada times=3"):
+    for fact in ("code version", "lock hash", "seed", "data version", "model id", "-p name=Ada -p times=3"):
         assert fact in text
     assert not list(tmp_path.glob("*.partial.ipynb"))
 
@@ -68,8 +68,8 @@ def test_parameters_reach_the_page(tmp_path):
 @pytest.mark.parametrize(
     ("params", "error", "says"),
     [
-        ({"nam": "x"}, TypeError, "Did you mean 'name'"),
-        ({"zzz": 1}, TypeError, "times=2"),
+        ({"nam": "x"}, ValueError, "Did you mean 'name'"),
+        ({"zzz": 1}, ValueError, "times=2"),
         ({"times": "often"}, ValueError, "not of the type int"),
         ({"loud": "perhaps"}, ValueError, "not of the type bool"),
     ],

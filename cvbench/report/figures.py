@@ -151,7 +151,9 @@ def _whiskers(ax: Axes, rows: pd.DataFrame, colours: Sequence[str], metric: str)
     pad = max((high - low) * 0.12, 0.01)
     if metric in metric_kinds and metric_kinds[metric].share:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.08 else 1, symbol=" %"))
-    ax.set_xlim(max(low - pad, 0 if low >= 0 else low - pad), min(high + pad, 1.015) if high <= 1 else high + pad)
+    ax.set_xlim(
+        low - pad if low - pad > 0 or low < 0 else -0.025 * high, min(high + pad, 1.015) if high <= 1 else high + pad
+    )
 
 # %% ../../nbs/60_report.figures.ipynb #plot-headline
 def plot_headline(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_report', 'read_parameters', 'check_parameters', 'find_secrets', 'scrub', 'open_predictions', 'record_origin',
-           'reproduce_command', 'make_page', 'ReportError', 'render_report']
+           'record_file', 'reproduce_command', 'make_page', 'ReportError', 'render_report']
 
 # %% ../../nbs/61_report.runner.ipynb #df4af251
 import ast
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..core.files import atomic_path
+from ..core.files import atomic_path, check_name
 from ..core.predictions import Predictions, load_predictions
 from ..core.runs import code_version, load_run, lock_hash
 from ..core.settings import load_settings
@@ -89,11 +89,11 @@ def check_parameters(
     path: str | os.PathLike,  # A notebook
     params: Mapping[str, Any],  # What it is to be told
 ) -> dict[str, Any]:  # `params`, each of the type of its default
-    "The parameters, checked against the notebook; raises `TypeError` on an unknown one, `ValueError` on a wrong type"
+    "The parameters, checked against the notebook; raises `ValueError` on an unknown one or a wrong type"
     known = read_parameters(path)
     if unknown := [p for p in params if p not in known]:
         close = difflib.get_close_matches(unknown[0], known, n=1)
-        raise TypeError(
+        raise ValueError(
             f"report {Path(path).stem} has no parameter {', '.join(map(repr, unknown))}. "
             + (f"Did you mean {close[0]!r}? " if close else "")
             + f"Known are {', '.join(f'{k}={v!r}' for k, v in known.items())}."
@@ -186,21 +186,36 @@ def record_origin(
 
     display({_ORIGIN: {k: v for k, v in facts.items() if v not in (None, "")}, "text/plain": ""}, raw=True)
 
+# %% ../../nbs/61_report.runner.ipynb #record-file
+_FILE = "application/vnd.cvbench.file+json"
+
+
+def record_file(
+    name: str,  # Of a file to lie beside the page
+    text: str,  # What it holds
+) -> None:
+    "Called in a report notebook: a further file, written with the page and scrubbed like it"
+    from IPython.display import display
+
+    display({_FILE: {"name": check_name(name), "text": text}, "text/plain": ""}, raw=True)
+
+
+def _take(nb: Any, mime: str) -> list[dict[str, Any]]:
+    outs = [out for cell in nb.cells for out in cell.get("outputs", [])]
+    return [out.data.pop(mime) for out in outs if mime in out.get("data", {})]
+
 # %% ../../nbs/61_report.runner.ipynb #reproduce-command
 def reproduce_command(
     name: str | os.PathLike,  # Report
     params: Mapping[str, Any],  # What it was told
 ) -> str:  # To be typed in a shell
     "The command that renders the same report again"
-    words = [f"{k}={v if isinstance(v, str) else json.dumps(v) if v is not None else ''}" for k, v in params.items()]
+    words = [w for k, v in params.items() for w in ("-p", f"{k}={v if isinstance(v, str) else json.dumps(v)}")]
     return shlex.join(["cvbench", "report", str(name), *words])
 
 # %% ../../nbs/61_report.runner.ipynb #facts
 def _facts(nb: Any, name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for cell in nb.cells:
-        for out in cell.get("outputs", []):
-            said |= out.get("data", {}).pop(_ORIGIN, {})
+    said = {k: v for fact in _take(nb, _ORIGIN) for k, v in fact.items()}
     seed = said.pop("seed", {**defaults, **params}.get("random_state"))
     versions = {k: said.pop(k, "not recorded") for k in ("data_version", "model_id")}
     return {
@@ -302,12 +317,15 @@ def render_report(
     out = Path(out) if out else _place(name, params)
     nb = _prepare(path, params)
     died = _execute(nb, Path(name).stem, progress)
-    facts = _facts(nb, str(name), params, read_parameters(path))
+    facts, files = _facts(nb, str(name), params, read_parameters(path)), _take(nb, _FILE)
     nb, kept = _scrub_deep(nb), out.with_suffix(".partial.ipynb")
     if problem := scrub(_failure(nb, died)):
         _write(kept, json.dumps(nb, indent=1, ensure_ascii=False))
         raise ReportError(f"report {Path(name).stem} failed: {problem}. The notebook as far as it got is {kept}.", kept)
-    _write(out, scrub(make_page(nb, facts)))
+    page = scrub(make_page(nb, facts))
+    for file in files:
+        _write(out.parent / file["name"], scrub(file["text"]))
+    _write(out, page)
     kept.unlink(missing_ok=True)
     return out
 
