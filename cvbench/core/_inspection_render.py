@@ -6,7 +6,7 @@ seen by a camera with vignette, white balance, blur, shot noise and a tone curve
 and averaged down. Lengths are in units of the image's width, the origin is the image's centre, y points down.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,6 +21,15 @@ CAMERAS = ("A", "B", "C")
 DEFECTS = ("scratch", "dent", "stain", "crack", "missing_hole")
 
 _SS = 2  # drawn at this many times the size
+_SAME_PART = {
+    "serial": "",
+    "exposure": 0.0,
+    "blur": 0.0,
+    "occluder": 0.0,
+    "shift": 0.0,
+    "drift": False,
+    "frame_seed": (),
+}
 
 
 class _Material(NamedTuple):
@@ -33,12 +42,12 @@ class _Material(NamedTuple):
 
 
 _MATERIAL = {
-    "steel": _Material((0.56, 0.58, 0.61), 0.42, 0.30, 4, 0.62, 1.0),
-    "copper": _Material((0.80, 0.42, 0.22), 0.42, 0.45, 5, 0.66, 1.0),
-    "plastic": _Material((0.045, 0.047, 0.052), 0.95, 0.16, 4, 0.10, 0.0),
-    "ceramic": _Material((0.80, 0.77, 0.70), 0.80, 0.34, 7, 0.10, 0.0),
-    "painted": _Material((0.10, 0.25, 0.55), 0.85, 0.30, 6, 0.14, 0.0),
-    "anodised": _Material((0.36, 0.13, 0.50), 0.50, 0.40, 5, 0.55, 0.8),
+    "steel": _Material((0.50, 0.52, 0.55), 0.34, 0.34, 4, 0.62, 1.0),
+    "copper": _Material((0.80, 0.40, 0.20), 0.34, 0.45, 5, 0.62, 1.0),
+    "plastic": _Material((0.030, 0.031, 0.035), 1.0, 0.17, 4, 0.05, 0.0),
+    "ceramic": _Material((0.62, 0.60, 0.54), 0.72, 0.38, 7, 0.06, 0.0),
+    "painted": _Material((0.10, 0.25, 0.55), 0.95, 0.34, 6, 0.05, 0.0),
+    "anodised": _Material((0.34, 0.10, 0.46), 0.45, 0.40, 5, 0.52, 0.8),
 }
 _PAINTS = ((0.06, 0.19, 0.50), (0.55, 0.05, 0.04), (0.05, 0.28, 0.12), (0.66, 0.36, 0.02), (0.30, 0.33, 0.36))
 
@@ -52,9 +61,9 @@ class _Light(NamedTuple):
 
 
 _LIGHT = {
-    "bright": _Light(1.30, 1.5, (1.00, 1.00, 1.00), 0.42, 0.045),
-    "normal": _Light(1.00, 1.2, (1.00, 0.98, 0.95), 0.30, 0.060),
-    "dim": _Light(0.52, 0.8, (1.00, 0.93, 0.82), 0.22, 0.090),
+    "bright": _Light(1.22, 1.2, (1.00, 1.00, 1.00), 0.30, 0.050),
+    "normal": _Light(1.00, 1.0, (1.00, 0.98, 0.95), 0.24, 0.065),
+    "dim": _Light(0.66, 0.8, (1.00, 0.93, 0.82), 0.20, 0.090),
 }
 
 
@@ -69,7 +78,7 @@ class _Camera(NamedTuple):
 _CAMERA = {
     "A": _Camera((1.00, 1.00, 1.00), 1.00, 0.25, 0.010, 1.00),
     "B": _Camera((0.93, 1.02, 1.08), 1.12, 0.45, 0.014, 1.12),
-    "C": _Camera((1.08, 1.00, 0.88), 0.90, 0.85, 0.024, 0.92),
+    "C": _Camera((1.08, 1.00, 0.88), 0.90, 0.85, 0.018, 0.94),
 }
 
 
@@ -175,6 +184,8 @@ class _Geometry(NamedTuple):
     relief: np.ndarray | float  # (n, n) height added to the plate's
     bevel: float
     height: float
+    chips: np.ndarray | None = None  # (n, n) coverage by dark components
+    legs: np.ndarray | None = None  # (n, n) coverage by their bright legs and pads
 
 
 def _ring(count: int, radius: float, hole: float, turn: float = 0.0) -> list[tuple[float, float, float]]:
@@ -199,28 +210,28 @@ def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r:
         teeth, radius = int(rng.integers(14, 23)), 0.365 * scale
         wave = np.clip(1.6 * np.sin(teeth * np.arctan2(v, u)), -1, 1)
         relief = 0.020 * (_step(r, 0.26 * scale, 0.02) + 1 - _step(r, 0.125 * scale, 0.02))
-        holes = _ring(int(rng.integers(5, 7)), 0.193 * scale, 0.044 * scale)
+        holes = _ring(int(rng.integers(5, 7)), 0.190 * scale, 0.054 * scale)
         return _Geometry(
             (r - np.float32(radius - 0.024) - 0.024 * wave) * 0.8, holes, 0.07 * scale, relief, 0.020, 0.05
         )
     if part == "flange":
         radius = 0.355 * scale
         relief = 0.030 * (1 - _step(r, 0.185 * scale, 0.03)) + 0.006 * _step(r, 0.315 * scale, 0.012)
-        holes = _ring(int(rng.integers(6, 9)), 0.258 * scale, 0.036 * scale)
+        holes = _ring(int(rng.integers(6, 9)), 0.255 * scale, 0.045 * scale)
         return _Geometry(r - np.float32(radius), holes, 0.125 * scale, relief, 0.018, 0.05)
     if part == "bracket":
         a, b = 0.365 * scale, rng.uniform(0.25, 0.29) * scale
         rib = _box_distance(u, v, 0.20 * scale, 0.055 * scale, 0.05)
         relief = 0.030 * (1 - _step(rib, 0.0, 0.03))
         xs, ys = a - 0.075, b - 0.07
-        holes = [(sx * xs, sy * ys, 0.038 * scale) for sx in (-1.0, 0.0, 1.0) for sy in (-1.0, 1.0)]
+        holes = [(sx * xs, sy * ys, 0.048 * scale) for sx in (-1.0, 0.0, 1.0) for sy in (-1.0, 1.0)]
         return _Geometry(_box_distance(u, v, a, b, 0.06), holes, 0.0, relief, 0.016, 0.05)
     if part == "hexplate":
         side = 0.325 * scale
         au, av = np.abs(u), np.abs(v)
         hexagon = np.maximum(np.float32(0.8660254) * au + np.float32(0.5) * av, av) - np.float32(side)
         relief = 0.026 * (1 - _step(r, 0.20 * scale, 0.02)) - 0.010 * (1 - _step(r, 0.155 * scale, 0.015))
-        holes = _ring(6, 0.282 * scale, 0.034 * scale)
+        holes = _ring(6, 0.275 * scale, 0.044 * scale)
         return _Geometry(hexagon, holes, 0.105 * scale, relief, 0.022, 0.055)
     if part == "cap":
         radius = 0.345 * scale
@@ -228,22 +239,32 @@ def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r:
         relief = 0.10 * np.clip(1 - np.square(r / np.float32(radius)), 0, 1) - 0.018 * (
             1 - _step(r, 0.075 * scale, 0.02)
         )
-        holes = _ring(int(rng.integers(5, 8)), 0.20 * scale, 0.040 * scale)
+        holes = _ring(int(rng.integers(5, 8)), 0.20 * scale, 0.050 * scale)
         return _Geometry(r - np.float32(radius) - 0.006 * knurl, holes, 0.0, relief, 0.030, 0.06)
-    a, b = 0.345 * scale, rng.uniform(0.28, 0.32) * scale
-    relief = np.zeros_like(u)
+    a, b, n = 0.345 * scale, rng.uniform(0.28, 0.32) * scale, len(u)
+    relief, chips, legs = np.zeros_like(u), np.zeros_like(u), np.zeros_like(u)
     for cx, cy, w, h in (
-        (0.0, 0.0, 0.10, 0.10),
-        (-0.20, 0.02, 0.045, 0.075),
-        (0.2, -0.07, 0.05, 0.03),
-        (0.2, 0.06, 0.05, 0.04),
+        (0, 0, 0.095, 0.095),
+        (-0.215, 0.01, 0.04, 0.075),
+        (0.205, -0.075, 0.05, 0.028),
+        (0.205, 0.06, 0.05, 0.038),
     ):
-        cx, cy = cx + rng.uniform(-0.015, 0.015), cy + rng.uniform(-0.02, 0.02)
-        chip = _box_distance(u - np.float32(cx * scale), v - np.float32(cy * scale), w * scale, h * scale, 0.006)
+        du = u - np.float32((cx + rng.uniform(-0.012, 0.012)) * scale)
+        dv = v - np.float32((cy + rng.uniform(-0.02, 0.02)) * scale)
+        chip = _box_distance(du, dv, w * scale, h * scale, 0.006)
         relief = np.maximum(relief, 0.022 * (1 - _step(chip, 0.0, 0.012)))
-    holes = [(sx * (a - 0.058), sy * (b - 0.058), 0.034 * scale) for sx in (-1.0, 1.0) for sy in (-1.0, 1.0)]
-    holes += [(0.0, sy * (b - 0.058), 0.034 * scale) for sy in (-1.0, 1.0)]
-    return _Geometry(_box_distance(u, v, a, b, 0.03), holes, 0.0, relief, 0.010, 0.03)
+        chips = np.maximum(chips, _cover(chip, n))
+        comb = np.where(np.abs(dv) < np.float32(h * scale), np.sin(dv * np.float32(230)), -1) > 0
+        legs = np.maximum(legs, (comb & (np.abs(du) < np.float32(w * scale + 0.022))).astype(np.float32))
+    legs *= 1 - chips
+    holes = [(sx * (a - 0.062), sy * (b - 0.062), 0.042 * scale) for sx in (-1.0, 1.0) for sy in (-1.0, 1.0)]
+    holes += [(0.0, sy * (b - 0.062), 0.042 * scale) for sy in (-1.0, 1.0)]
+    for hx, hy, hr in holes:
+        legs = np.maximum(
+            legs,
+            _cover(np.sqrt(np.square(u - np.float32(hx)) + np.square(v - np.float32(hy))) - np.float32(hr + 0.016), n),
+        )
+    return _Geometry(_box_distance(u, v, a, b, 0.03), holes, 0.0, relief, 0.010, 0.03, chips, legs)
 
 
 # --- defects ---------------------------------------------------------------------------------------------------------
@@ -263,24 +284,21 @@ def _strokes(n: int, paths: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def _spot(rng: np.random.Generator, solid: np.ndarray, need: float) -> tuple[float, float]:
     "A random point of the part that is `need` from every edge, or as far as there is"
-    n = len(solid)
-    s = solid[2::4, 2::4]
-    ys, xs = np.nonzero(s < -need)
-    if not len(ys):
-        ys, xs = np.nonzero(s <= s.min() * 0.9)
-    k = int(rng.integers(len(ys)))
-    return (xs[k] * 4 + 2.5) / n - 0.5, (ys[k] * 4 + 2.5) / n - 0.5
+    ok = solid < -need
+    if not ok.any():
+        ok = solid <= solid.min() * 0.9
+    i, j = np.unravel_index(np.argmax(np.where(ok, rng.random(solid.shape), -1)), solid.shape)
+    return (j + 0.5) / len(solid) - 0.5, (i + 0.5) / len(solid) - 0.5
 
 
 def _inside(solid: np.ndarray, points: np.ndarray) -> float:
-    n = len(solid)
-    i = np.clip(((points + 0.5) * n).astype(int), 0, n - 1)
+    i = np.clip(((points + 0.5) * len(solid)).astype(int), 0, len(solid) - 1)
     return float((solid[i[:, 1], i[:, 0]] < -0.008).mean())
 
 
-def _scratch_paths(rng: np.random.Generator, solid: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    best, score = None, -1.0
-    length, bend = rng.uniform(0.20, 0.38), rng.uniform(-0.25, 0.25)
+def _scratch(rng: np.random.Generator, solid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    best, score = np.zeros((0, 2)), -1.0
+    length, bend = rng.uniform(0.32, 0.56), rng.uniform(-0.25, 0.25)
     t = np.linspace(-0.5, 0.5, 13)
     for _ in range(12):
         cx, cy = _spot(rng, solid, 0.02)
@@ -289,27 +307,27 @@ def _scratch_paths(rng: np.random.Generator, solid: np.ndarray) -> list[tuple[np
         p = np.stack([cx + along * np.cos(a) - across * np.sin(a), cy + along * np.sin(a) + across * np.cos(a)], 1)
         if (s := _inside(solid, p)) > score:
             best, score = p, s
-    width = rng.uniform(0.010, 0.016) * np.clip(1.25 - 2 * np.abs(t[:-1] + 0.04), 0.35, 1)
-    return [(best, width)]
+    width = rng.uniform(0.017, 0.027) * np.clip(1.25 - 2 * np.abs(t[:-1] + 0.04), 0.35, 1)
+    return best, width
 
 
-def _crack_paths(rng: np.random.Generator, solid: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    best, score = None, -1.0
+def _crack(rng: np.random.Generator, solid: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    best, score = np.zeros((0, 2)), -1.0
     for _ in range(12):
         x, y = _spot(rng, solid, 0.012)
         a = rng.uniform(0, 2 * np.pi)
-        steps = rng.uniform(0.018, 0.034, 10)
+        steps = rng.uniform(0.026, 0.044, 10)
         turns = a + np.cumsum(rng.normal(0, 0.25, 10)) + rng.choice([-0.65, 0.65], 10)
         p = np.cumsum(np.vstack([[x, y], np.stack([steps * np.cos(turns), steps * np.sin(turns)], 1)]), 0)
         if (s := _inside(solid, p)) > score:
             best, turn, score = p, a, s
-    width = np.linspace(0.015, 0.007, 10)
+    width = np.linspace(0.024, 0.010, 10)
     paths = [(best, width)]
     for k, side in ((3, 0.9), (6, -0.9)):
         turns = turn + side + rng.choice([-0.5, 0.5], 4)
-        steps = rng.uniform(0.016, 0.028, 4)
+        steps = rng.uniform(0.024, 0.040, 4)
         branch = np.cumsum(np.vstack([best[k], np.stack([steps * np.cos(turns), steps * np.sin(turns)], 1)]), 0)
-        paths.append((branch, np.linspace(0.010, 0.006, 4)))
+        paths.append((branch, np.linspace(0.016, 0.009, 4)))
     return paths
 
 
@@ -321,21 +339,22 @@ def _font(pixels: int):
     return ImageFont.load_default(size=pixels)
 
 
-def _plate(n: int, x: float, y: float, angle: float, text: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    "Coverage of a serial plate and of its letters, and the corner of the window they are in"
-    w, h = round(0.46 * n), round(0.135 * n)
-    pad = round(0.05 * n)
-    plate, ink = Image.new("L", (w + 2 * pad, h + 2 * pad)), Image.new("L", (w + 2 * pad, h + 2 * pad))
-    ImageDraw.Draw(plate).rounded_rectangle([pad, pad, pad + w - 1, pad + h - 1], radius=round(0.02 * n), fill=255)
-    font = _font(round(0.118 * n))
-    draw = ImageDraw.Draw(ink)
-    spread = 0.40 * n / len(text)
-    for i, ch in enumerate(text):
-        cx = pad + w / 2 + (i - (len(text) - 1) / 2) * spread
-        draw.text((cx, pad + h / 2), ch, fill=255, font=font, anchor="mm", stroke_width=0)
-    plate, ink = (im.rotate(angle, Image.Resampling.BICUBIC) for im in (plate, ink))
-    corner = (round((x + 0.5) * n - plate.width / 2), round((y + 0.5) * n - plate.height / 2))
-    return np.asarray(plate, np.float32) / np.float32(255), np.asarray(ink, np.float32) / np.float32(255), corner
+def _plate(n: int, x: float, y: float, angle: float, text: str) -> tuple[np.ndarray, np.ndarray]:
+    "Coverage (n, n) by a serial plate, and by its letters"
+    w, h = 0.46 * n, 0.135 * n
+    sheet, ink = Image.new("L", (round(1.2 * w), round(1.8 * h))), Image.new("L", (round(1.2 * w), round(1.8 * h)))
+    mx, my = sheet.width / 2, sheet.height / 2
+    box = [mx - w / 2, my - h / 2, mx + w / 2, my + h / 2]
+    ImageDraw.Draw(sheet).rounded_rectangle(box, radius=0.02 * n, fill=255)
+    for i, letter in enumerate(text):
+        at = (mx + (i - (len(text) - 1) / 2) * 0.40 * n / len(text), my)
+        ImageDraw.Draw(ink).text(at, letter, fill=255, font=_font(round(0.118 * n)), anchor="mm")
+    corner, out = (round((x + 0.5) * n - mx), round((y + 0.5) * n - my)), []
+    for image in (sheet, ink):
+        whole = Image.new("L", (n, n))
+        whole.paste(image.rotate(angle, Image.Resampling.BICUBIC), corner)
+        out.append(np.asarray(whole, np.float32) / 255)
+    return out[0], out[1]
 
 
 def _light_up(gx, gy, x, y, lamp, gloss: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -357,225 +376,282 @@ def _light_up(gx, gy, x, y, lamp, gloss: int) -> tuple[np.ndarray, np.ndarray, n
     return lambert, spec, ceiling
 
 
+class _Pose(NamedTuple):
+    "Where the part is: the picture's grid, the grid from the part's centre, the grid in its rotated frame"
+
+    x: np.ndarray  # (n, n)
+    y: np.ndarray
+    px: np.ndarray
+    py: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    r: np.ndarray
+    centre: tuple[float, float]
+    step: int  # travelled on the belt, drawn pixels
+    lamp: tuple[float, float, float]
+
+
+def _draws(scene: Scene, what: int) -> np.random.Generator:
+    "Each stage draws from its own generator, and no number of draws depends on the size, so neither does the scene"
+    return np.random.default_rng((*scene.track_seed, what))
+
+
+def _pose(scene: Scene, n: int, shift: float, centred: bool = False) -> _Pose:
+    rng = _draws(scene, 0)
+    turn, azimuth, cy = rng.uniform(-0.45, 0.45), rng.uniform(-2.5, -1.7), rng.uniform(-0.10, -0.07)
+    step = round(shift * n)
+    cx, cy = (0.0, 0.0) if centred else (step / n, cy)
+    x, y = _grid(n)
+    px, py = x - cx, y - cy
+    c, s = float(np.cos(turn)), float(np.sin(turn))
+    u, v = c * px + s * py, c * py - s * px
+    lamp = (1.1 * float(np.cos(azimuth)), 1.1 * float(np.sin(azimuth)), _LIGHT[scene.light].elevation)
+    return _Pose(x, y, px, py, u, v, np.sqrt(u * u + v * v), (cx, cy), step, lamp)
+
+
+def _cut(scene: Scene, pose: _Pose) -> tuple[_Geometry, np.ndarray, tuple[float, float, float]]:
+    "The part, its signed distance with the holes cut, and the hole that may be missing"
+    rng = _draws(scene, 1)
+    geo = _shape(scene.part, rng, pose.u, pose.v, pose.r)
+    gone = int(rng.integers(len(geo.holes)))
+    d = np.maximum(geo.outline, geo.bore - pose.r) if geo.bore else geo.outline
+    for k, (x, y, radius) in enumerate(geo.holes):
+        if scene.defect != "missing_hole" or k != gone:
+            d = np.maximum(d, radius - np.sqrt(np.square(pose.u - x) + np.square(pose.v - y)))
+    return geo, d, geo.holes[gone]
+
+
+@lru_cache(maxsize=64)
+def _solid(scene: Scene) -> np.ndarray:
+    "Signed distance (48, 48) around the part's centre, the same for every frame and size: where defects may be put"
+    geo, d, _ = _cut(scene, _pose(scene, 48, 0.0, centred=True))
+    return d if geo.chips is None else np.where(geo.chips > 0.5, 0.01, d)  # defects keep off the chips
+
+
+def _finish(scene: Scene, pose: _Pose) -> tuple[np.ndarray | float, np.ndarray | float]:
+    "What the material adds to the height, and by what its highlights are multiplied"
+    rng, n = _draws(scene, 2), len(pose.x)
+    if scene.material == "steel":  # brushed along u
+        coarse = Image.fromarray(rng.standard_normal((512, 6), dtype=np.float32))
+        rows = np.asarray(coarse.resize((128, 512), Image.Resampling.BICUBIC))
+        i, j = ((pose.v + 0.6) * 426).astype(np.int32), ((pose.u + 0.6) * 106).astype(np.int32)
+        band = np.clip(1 - np.square((pose.v - rng.uniform(-0.2, 0.2)) * 3.6), 0, 1)
+        return 0.0, (1 + 0.085 * rows[i & 511, j & 127]) * (0.80 + 0.40 * band)
+    if scene.material in ("copper", NEW_MATERIAL):  # turned: shines in a bow tie
+        rings = rng.standard_normal(512, dtype=np.float32)[(pose.r * 500).astype(np.int32) & 511]
+        lx, ly, _ = pose.lamp
+        along = (pose.px * lx + pose.py * ly) / (pose.r * float(np.hypot(lx, ly)) + 1e-4)
+        return 0.0, (1 + 0.06 * rings) * (0.72 + 0.62 * np.square(np.square(along)))
+    if scene.material == "plastic":
+        return 0.00035 * np.roll(rng.standard_normal((n, n), dtype=np.float32), pose.step, 1), 1.0
+    if scene.material == "painted":
+        return 0.0004 * np.roll(_smooth_noise(rng, n, 40), pose.step, 1), 1.0
+    return 0.0, 1.0
+
+
+class _Damage(NamedTuple):
+    "What a defect does to the surface; 0 where it does nothing"
+
+    marks: list[np.ndarray]  # coverage (n, n) by each defect
+    depth: np.ndarray | float = 0.0
+    dark: np.ndarray | float = 0.0  # coverage by `tint`, which hides the material
+    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    matt: float = 0.0  # share of the reflection that is lost under `dark`
+    hollow: np.ndarray | float = 0.0  # shaded from the sides
+    shine: np.ndarray | float = 0.0  # bare bright ground
+    flank: np.ndarray | float = 0.0  # its dark side
+
+
+def _dents(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray) -> _Damage:
+    marks, depth, hollow = [], np.zeros_like(cover), np.zeros_like(cover)
+    for _ in range(int(rng.integers(1, 3))):
+        (x, y), a = _spot(rng, solid, 0.055), rng.uniform(0, np.pi)
+        ratio, radius = rng.uniform(0.7, 1.0), rng.uniform(0.085, 0.125)
+        c, s = float(np.cos(a)), float(np.sin(a))
+        du, dv = (pose.px - x) * c + (pose.py - y) * s, (pose.py - y) * c - (pose.px - x) * s
+        q = (du * du + dv * dv / ratio**2) / radius**2
+        bowl = np.square(np.clip(1 - q, 0, 1))
+        depth += 0.72 * radius * bowl
+        hollow = np.maximum(hollow, bowl)
+        marks.append((q < 0.85) * cover)
+    return _Damage(marks, depth, hollow=hollow)
+
+
+def _stains(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray, material: str) -> _Damage:
+    marks, dark = [], np.zeros_like(cover)
+    for _ in range(int(rng.integers(1, 3))):
+        x, y = _spot(rng, solid, 0.03)
+        q = np.sqrt(np.square(pose.px - x) + np.square(pose.py - y))
+        ragged = np.roll(_smooth_noise(rng, len(q), 9, 3), pose.step, 1)
+        blot = 1 - _step(q - 0.022 * ragged, rng.uniform(0.085, 0.130), 0.025)
+        dark = np.maximum(dark, blot)
+        marks.append((blot > 0.4) * cover)
+    r, g, b = ((0.30, 0.10, 0.02), (0.03, 0.17, 0.09), (0.10, 0.04, 0.24))[int(rng.integers(3))]  # rust, coolant, ink
+    if material == "plastic":  # seen on black, too
+        r, g, b = 1.2 * r + 0.03, 1.2 * g + 0.03, 1.2 * b + 0.03
+    return _Damage(marks, dark=dark, tint=(r, g, b), matt=0.7)
+
+
+def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: np.ndarray) -> _Damage:
+    if scene.defect is None:
+        return _Damage([])
+    rng, n, centre = _draws(scene, 3), len(cover), np.array(pose.centre)
+    one = replace(scene, exposure=0.0, blur=0.0, shift=0.0, frame_seed=())  # frames of a part share the answer
+    solid = _solid(one)
+    if scene.defect == "dent":
+        return _dents(rng, pose, solid, cover)
+    if scene.defect == "stain":
+        return _stains(rng, pose, solid, cover, scene.material)
+    if scene.defect == "scratch":
+        lines = [
+            _strokes(n, [(p + centre, w)]) for p, w in (_scratch(rng, solid) for _ in range(int(rng.integers(1, 3))))
+        ]
+        shine, k = np.maximum.reduce(lines), max(1, n // 96)
+        flank = np.clip(np.roll(shine, (-k, -k), (0, 1)) - shine, 0, 1)
+        return _Damage([line * cover for line in lines], 0.010 * shine, shine=shine, flank=flank)
+    if scene.defect == "crack":
+        dark = _strokes(n, [(p + centre, w) for p, w in _crack(rng, solid)])
+        return _Damage([dark * cover], 0.008 * dark, dark, (0.015, 0.013, 0.012), 0.95)
+    x, y, radius = hole  # scribed, but never drilled
+    q = np.sqrt(np.square(pose.u - x) + np.square(pose.v - y))
+    cross = np.minimum(np.abs(pose.u - x), np.abs(pose.v - y))
+    dark = _cover(np.maximum(q - radius, np.minimum(cross, np.abs(q - 0.8 * radius)) - 0.006), n)
+    tint = (0.55, 0.55, 0.52) if scene.material == "plastic" else (0.05, 0.05, 0.06)
+    return _Damage([(q < radius) * cover], dark=dark, tint=tint, matt=0.95)
+
+
+def _shine(
+    scene: Scene, pose: _Pose, geo: _Geometry, d: np.ndarray, damage: _Damage
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+    "Diffuse light, and reflected light, each (n, n), and what scratches add in white"
+    material, light, n = _MATERIAL[scene.material], _LIGHT[scene.light], len(d)
+    added, glow = _finish(scene, pose)
+    t = np.clip(d * (-1 / geo.bevel), 0, 1)
+    height = geo.height * (1 - np.square(1 - t)) + geo.relief + added - damage.depth
+    lambert, spec, ceiling = _light_up(*_slope(height, n), pose.x, pose.y, pose.lamp, material.gloss)
+    spec = material.specular * spec * glow
+    mirror = material.mirror * (1.0 if material.metal else 0.55) * ceiling * glow
+    if scene.material == "steel" and scene.light == "dim":  # raking light shows hairlines of the brushing
+        rng = _draws(scene, 4)
+        for _ in range(int(rng.integers(4, 8))):
+            at, tilt, bright = rng.uniform(-0.3, 0.3), rng.uniform(-0.05, 0.05), rng.uniform(0.25, 0.8)
+            spec += bright * np.clip(1 - np.abs(pose.v - at - tilt * pose.u) * 100, 0, 1)
+    chips = 0.0 if geo.chips is None else geo.chips
+    aside = 1 - 0.75 * damage.flank
+    diffuse = material.diffuse * (light.ambient + lambert) * (1 - 0.45 * damage.hollow) * aside
+    spec = spec * (1 - 0.85 * damage.dark) * (1 - 0.5 * chips)
+    mirror = mirror * (1 - damage.matt * damage.dark) * (1 - 0.40 * damage.hollow) * (1 - 0.9 * chips) * aside
+    bare = damage.shine * (0.4 + lambert)
+    white = 0.15 * bare if not material.metal else 0.0
+    return diffuse, spec + mirror + (0.16 + 0.10 * material.diffuse) * bare, white
+
+
+def _moved(a: np.ndarray, dx: int, dy: int) -> np.ndarray:
+    "The picture moved by whole pixels, zeros behind it"
+    out, (h, w) = np.zeros_like(a), a.shape
+    to, of = (slice(max(k, 0), size + min(k, 0)) for k, size in ((dy, h), (dx, w))), (-dy, -dx)
+    out[tuple(to)] = a[tuple(slice(max(k, 0), size + min(k, 0)) for k, size in zip(of, (h, w), strict=True))]
+    return out
+
+
+def _ground(scene: Scene, pose: _Pose, cover: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    "The belt with its shadows, and the rails beside it"
+    light, n = _LIGHT[scene.light], len(cover)
+    albedo, gx, gy = _belt(n)
+    start = (int(_draws(scene, 5).random() * n) - pose.step) % n
+    window = slice(start, start + n)
+    dx, dy = (round(-k * light.shadow * n) for k in pose.lamp[:2])
+    shadow = np.maximum(_moved(cover, dx, dy), _moved(plate, 0, max(1, n // 128)))
+    lambert, spec, _ = _light_up(gx[:, window], gy[:, window], pose.x, pose.y, pose.lamp, 3)
+    belt = (albedo[:, window] * (light.ambient + lambert) + 0.012 * spec) * (1 - 0.78 * _blur8(shadow, 0.016 * n))
+    side = np.abs(pose.y)
+    rail = np.clip((side - 0.478) * n, 0, 1)
+    return belt + rail * (0.10 + 0.10 * np.cos((side - 0.489) * 190) - belt)
+
+
+def _gripper(
+    scene: Scene, pose: _Pose, marks: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Coverage by a gripper's finger, its grey light, the light on its pad, and what its shadow leaves"
+    rng, light, n = _draws(scene, 6), _LIGHT[scene.light], len(pose.x)
+    (cx, _), side, tip = pose.centre, (-1.0 if rng.random() < 0.5 else 1.0), scene.occluder - 0.5
+    if marks:  # comes in on the side away from the defect
+        side = -1.0 if (marks[0] * pose.px).sum() > 0 else 1.0
+    d = _box_distance(
+        pose.x - (cx + side * rng.uniform(0.16, 0.26)), pose.y - (tip - 0.5), rng.uniform(0.05, 0.065), 0.5, 0.03
+    )
+    grip = np.clip(0.5 - d * (0.35 * n), 0, 1)
+    rounded = 0.04 * (1 - np.square(1 - np.clip(d * (-1 / 0.04), 0, 1)))
+    lambert, spec, _ = _light_up(*_slope(rounded, n), pose.x, pose.y, pose.lamp, 4)
+    k = round(0.03 * n)
+    left = 1 - 0.55 * _blur8(_moved(grip, k, k), 0.02 * n)
+    return (
+        grip,
+        0.05 * (light.ambient + lambert) + 0.10 * spec,
+        _step(pose.y, tip - 0.075, 0.01) * (light.ambient + lambert),
+        left,
+    )
+
+
+def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:
+    "What the camera makes of linear light (3, size, size): an 8-bit picture (size, size, 3)"
+    light, camera, size = _LIGHT[scene.light], _CAMERA[scene.camera], linear.shape[1]
+    drift, stops = ((1.10, 0.94, 0.72), -0.55) if scene.drift else ((1.0, 1.0, 1.0), 0.0)
+    x, y = _grid(size)
+    fall = light.power * camera.gain * 2.0 ** (scene.exposure + stops) * (1 - camera.vignette * (x * x + y * y))
+    balance = np.array(light.colour) * camera.balance * drift
+    out = linear * fall * balance[:, None, None].astype(np.float32)
+    sigma = scene.blur * size / 96
+    if sigma > 0.15:
+        reach = int(3 * sigma + 1)
+        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        weights = (weights / weights.sum()).tolist()
+        for axis in (1, 2):
+            padded = np.pad(out, [(reach, reach) if a == axis else (0, 0) for a in range(3)], "edge")
+            out = sum(w * padded.take(np.arange(k, k + size), axis) for k, w in enumerate(weights))
+    noise = np.random.default_rng(scene.frame_seed).standard_normal(out.shape, dtype=np.float32)
+    out = 0.85 * np.maximum(out + camera.noise * np.sqrt(0.55 * out + 0.05) * noise, 0)
+    out = out * (2.51 * out + 0.03) / (out * (2.43 * out + 0.59) + 0.14)  # filmic curve
+    out = 0.45 + (np.power(out, 0.48) - 0.45) * camera.contrast
+    return np.ascontiguousarray((np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+
+
 def render(scene: Scene, size: int) -> tuple[np.ndarray, list[Thing], float]:
     "The picture (size, size, 3) uint8, its annotated things, and the share of the part that a gripper hides"
     n = size * _SS
-    rng, frame = np.random.default_rng(scene.track_seed), np.random.default_rng(scene.frame_seed)
-    x, y = _grid(n)
-    f32 = np.float32
-    light, camera = _LIGHT[scene.light], _CAMERA[scene.camera]
-    material = _MATERIAL[scene.material]
-
-    # where things are
-    turn, azimuth = rng.uniform(0, 2 * np.pi), rng.uniform(-2.5, -1.7)
-    cy, step = -0.085 + rng.uniform(-0.015, 0.015), round(scene.shift * n)
-    cx = step / n
-    ca, sa = f32(np.cos(turn)), f32(np.sin(turn))
-    px, py = x - f32(cx), y - f32(cy)
-    u, v = ca * px + sa * py, ca * py - sa * px
-    r = np.sqrt(u * u + v * v)
-    geo = _shape(scene.part, rng, u, v, r)
-    lamp = (light.elevation and np.cos(azimuth) * 1.1, np.sin(azimuth) * 1.1, light.elevation)
-
-    # what is cut out
-    gone = int(rng.integers(len(geo.holes)))
-    d = geo.outline
-    if geo.bore:
-        d = np.maximum(d, f32(geo.bore) - r)
-    for k, (hx, hy, hr) in enumerate(geo.holes):
-        if not (scene.defect == "missing_hole" and k == gone):
-            d = np.maximum(d, f32(hr) - np.sqrt(np.square(u - f32(hx)) + np.square(v - f32(hy))))
-    solid = d
+    material, pose = _MATERIAL[scene.material], _pose(scene, n, scene.shift)
+    geo, d, hole = _cut(scene, pose)
     cover = _cover(d, n)
+    damage = _damage(scene, pose, hole, cover)
+    diffuse, reflected, white = _shine(scene, pose, geo, d, damage)
+    plate, ink = _plate(n, pose.centre[0], 0.405, _draws(scene, 7).uniform(-4, 4), scene.serial)
+    ground = _ground(scene, pose, cover, plate)
+    grip = _gripper(scene, pose, damage.marks) if scene.occluder else None
+    albedo = material.albedo if scene.material != "painted" else _PAINTS[int(_draws(scene, 8).integers(len(_PAINTS)))]
 
-    # height, with the finish of the material
-    t = np.clip(d * f32(-1 / geo.bevel), 0, 1)
-    h = f32(geo.height) * (1 - np.square(1 - t)) + geo.relief
-    tint = None
-    fine = np.roll(rng.standard_normal((n, n), dtype=np.float32), step, 1)
-    glow = None
-    if scene.material == "steel":
-        rows = rng.standard_normal((512, 6), dtype=np.float32)
-        rows = np.asarray(Image.fromarray(rows).resize((128, 512), Image.Resampling.BICUBIC))
-        i, j = ((v + f32(0.6)) * f32(426)).astype(np.int32), ((u + f32(0.6)) * f32(106)).astype(np.int32)
-        glow = 1 + f32(0.085) * rows[i & 511, j & 127]
-    elif scene.material in ("copper", NEW_MATERIAL):
-        rows = rng.standard_normal(512, dtype=np.float32)
-        glow = 1 + f32(0.06) * rows[(r * f32(500)).astype(np.int32) & 511]
-    elif scene.material == "plastic":
-        h = h + f32(0.00035) * fine
-    elif scene.material == "painted":
-        h = h + f32(0.0006) * np.roll(_smooth_noise(rng, n, 40), step, 1)
-
-    # defects
-    marks: list[np.ndarray] = []
-    dark = shine = None
-    kind = scene.defect
-    if kind == "dent":
-        for _ in range(int(rng.integers(1, 3))):
-            dx, dy = _spot(rng, solid, 0.045)
-            a, ratio, size_ = rng.uniform(0, np.pi), rng.uniform(0.7, 1.0), rng.uniform(0.050, 0.075)
-            qx, qy = x - f32(dx), y - f32(dy)
-            du, dv = qx * f32(np.cos(a)) + qy * f32(np.sin(a)), qy * f32(np.cos(a)) - qx * f32(np.sin(a))
-            q = (du * du + dv * dv * f32(1 / ratio**2)) * f32(1 / size_**2)
-            bowl = np.square(np.clip(1 - q, 0, 1))
-            h = h - f32(size_ * 0.62) * bowl
-            marks.append((q < 0.85) * cover)
-    elif kind == "stain":
-        for _ in range(int(rng.integers(1, 3))):
-            dx, dy = _spot(rng, solid, 0.03)
-            q = np.sqrt(np.square(x - f32(dx)) + np.square(y - f32(dy)))
-            ragged = np.roll(_smooth_noise(rng, n, 9, 3), step, 1)
-            blot = 1 - _step(q - f32(0.022) * ragged, rng.uniform(0.055, 0.085), 0.025)
-            dark = blot if dark is None else np.maximum(dark, blot)
-            marks.append((blot > 0.4) * cover)
-        tint = np.array([(0.34, 0.17, 0.06), (0.10, 0.09, 0.08), (0.42, 0.36, 0.16)][int(rng.integers(3))], np.float32)
-    elif kind == "scratch":
-        shine = np.zeros_like(x)
-        for _ in range(int(rng.integers(1, 3))):
-            line = _strokes(n, _scratch_paths(rng, solid))
-            shine = np.maximum(shine, line)
-            marks.append(line * cover)
-        h = h - f32(0.006) * shine
-    elif kind == "crack":
-        dark = _strokes(n, _crack_paths(rng, solid))
-        marks.append(dark * cover)
-        h = h - f32(0.008) * dark
-        tint = np.array([0.015, 0.013, 0.012], np.float32)
-    elif kind == "missing_hole":
-        hx, hy, hr = geo.holes[gone]
-        q = np.sqrt(np.square(u - f32(hx)) + np.square(v - f32(hy)))
-        marks.append((q < hr) * cover)
-
-    # light
-    gx, gy = _slope(h, n)
-    lambert, spec, ceiling = _light_up(gx, gy, x, y, lamp, material.gloss)
-    mirror = material.mirror * ceiling
-    spec = material.specular * spec
-    if glow is not None:
-        mirror *= glow
-        spec *= np.square(glow)
-    if scene.material == "steel" and scene.light == "dim":  # raking light shows hairlines of the brushing
-        for _ in range(int(rng.integers(4, 8))):
-            at, tilt = rng.uniform(-0.3, 0.3), rng.uniform(-0.05, 0.05)
-            line = np.clip(1 - np.abs(v - f32(at) - f32(tilt) * u) * f32(1 / 0.006), 0, 1)
-            spec += f32(rng.uniform(0.25, 0.8)) * line
-    diffuse = f32(material.diffuse) * (f32(light.ambient) + lambert)
-    albedo = material.albedo
-    if scene.material == "painted":
-        albedo = _PAINTS[int(rng.integers(len(_PAINTS)))]
-    if dark is not None:
-        keep = 1 - f32(0.85) * dark
-        spec *= keep
-        mirror *= 1 - f32(0.7 if kind == "stain" else 0.95) * dark
-    if shine is not None:
-        spec = spec + f32(0.16 + 0.10 * material.diffuse) * shine * (f32(0.4) + lambert)
-
-    # belt, rails and shadow
-    belt, bx, by = _belt(n)
-    start = (int(rng.integers(n)) - step) % n
-    window = slice(start, start + n)
-    shadow = np.zeros_like(x)
-    sx, sy = (round(-lamp[i] * light.shadow * n) for i in (0, 1))
-    xs0, xs1 = max(sx, 0), n + min(sx, 0)
-    ys0, ys1 = max(sy, 0), n + min(sy, 0)
-    shadow[ys0:ys1, xs0:xs1] = cover[ys0 - sy : ys1 - sy, xs0 - sx : xs1 - sx]
-    plate, ink, (left, top) = _plate(n, cx * 1.0 + 0.0, 0.405, rng.uniform(-4, 4), scene.serial)
-    ph, pw = plate.shape
-    l0, l1, t0, t1 = max(left, 0), min(left + pw, n), max(top, 0), min(top + ph, n)
-    at, cut = (slice(t0, t1), slice(l0, l1)), (slice(t0 - top, t1 - top), slice(l0 - left, l1 - left))
-    plate, ink = plate[cut], ink[cut]
-    low = shadow.copy()
-    off = max(1, round(0.008 * n))
-    dst = low[t0 + off if t0 + off < n else n :, l0:l1][: t1 - t0]
-    np.maximum(dst, plate[: dst.shape[0]], out=dst)
-    shade = 1 - f32(0.78) * _blur8(low, 0.016 * n)
-    blambert, bspec, _ = _light_up(bx[:, window], by[:, window], x, y, lamp, 3)
-    ground = belt[:, window] * (f32(light.ambient) + blambert) + f32(0.012) * bspec
-    rail = np.clip((np.abs(y + f32(0.0)) - f32(0.478)) * f32(n), 0, 1)
-    ground = ground * shade * (1 - rail) + rail * f32(0.20) * (
-        f32(0.5) + f32(0.5) * np.cos((np.abs(y) - f32(0.489)) * f32(190))
-    )
-
-    # gripper
-    hidden = np.zeros_like(x)
-    grip = None
-    if scene.occluder:
-        target = marks[0] if marks else None
-        gx0 = cx + rng.uniform(-0.2, 0.2)
-        if target is not None:  # comes in on the side away from the defect
-            ysx, xsx = np.nonzero(target > 0.3)
-            if len(xsx):
-                mid = xsx.mean() / n - 0.5
-                gx0 = cx + (-1 if mid > cx else 1) * rng.uniform(0.16, 0.26)
-        tip = -0.5 + scene.occluder
-        wid = rng.uniform(0.045, 0.06)
-        gd = _box_distance(x - f32(gx0), y - f32(tip - 0.5), wid, 0.5, 0.03)
-        grip = np.clip(f32(0.5) - gd * f32(n * 0.35), 0, 1)
-        hidden = grip
-        gh = np.clip(gd * f32(-1 / 0.04), 0, 1)
-        ggx, ggy = _slope(0.04 * (1 - np.square(1 - gh)), n)
-        gl, gs, _ = _light_up(ggx, ggy, x, y, lamp, 4)
-        gbase = f32(0.05) * (f32(light.ambient) + gl) + f32(0.10) * gs
-        pad = _step(y, tip - 0.075, 0.01)
-        cast = np.zeros_like(x)
-        o = round(0.03 * n)
-        cast[o:, o:] = grip[:-o, :-o]
-        cast = 1 - f32(0.55) * _blur8(cast, 0.02 * n)
-
-    # colours together, then the camera
-    out = np.empty((3, size, size), np.float32)
-    drift = (1.10, 0.94, 0.72) if scene.drift else (1.0, 1.0, 1.0)
-    gain = light.power * camera.gain * 2.0 ** (scene.exposure - (0.55 if scene.drift else 0.0))
-    x1, y1 = _grid(size)
-    fall = gain * (1 - f32(camera.vignette) * np.clip(x1 * x1 + y1 * y1, 0, 1))
-    plate_light = 0.62 * (light.ambient + 0.75)
+    linear = np.empty((3, size, size), np.float32)
     for c in range(3):
-        alb = f32(albedo[c])
-        m = f32(material.metal * albedo[c] * 1.25 + 1 - material.metal)
-        base = alb if tint is None else alb * (1 - dark) + f32(tint[c]) * dark * f32(0.9)
-        part = base * diffuse + m * (spec + (mirror if material.metal else mirror * f32(0.55)))
-        if shine is not None and not material.metal:
-            part = part + (f32(0.30) * shine * (f32(0.35) + lambert)) * f32(0.5)
-        img = ground * f32((0.98, 1.0, 1.04)[c])
-        img = img + (part - img) * cover
-        p = img[at]
-        p += (f32(plate_light * (0.80, 0.78, 0.70)[c]) * (1 - f32(0.93) * ink) - p) * plate
+        base: np.ndarray | float = albedo[c]
+        if geo.chips is not None and geo.legs is not None:
+            base = base + (0.022 - base) * geo.chips + ((0.95, 0.72, 0.34)[c] - base) * geo.legs
+        base = base + (0.9 * damage.tint[c] - base) * damage.dark
+        metal = material.metal * albedo[c] * 1.25 + 1 - material.metal
+        picture = ground * (0.98, 1.0, 1.04)[c]
+        picture += (base * diffuse + metal * reflected + white - picture) * cover
+        sheet = 0.62 * (_LIGHT[scene.light].ambient + 0.75) * (0.80, 0.78, 0.70)[c]
+        picture += (sheet * (1 - 0.93 * ink) - picture) * plate
         if grip is not None:
-            img *= cast
-            g = gbase + pad * f32((0.42, 0.16, 0.02)[c]) * (f32(light.ambient) + gl)
-            img = img + (g - img) * grip
-        small = img.reshape(size, 2, size, 2).mean((1, 3))
-        out[c] = small * fall * f32(light.colour[c] * camera.balance[c] * drift[c])
-    if scene.blur > 0.15:
-        sigma = scene.blur * size / 96
-        k = np.arange(-int(3 * sigma + 1), int(3 * sigma + 1) + 1)
-        w = np.exp(-0.5 * (k / sigma) ** 2)
-        w = (w / w.sum()).astype(np.float32)
-        for axis in (1, 2):
-            pad_ = [(0, 0)] * 3
-            pad_[axis] = (len(k) // 2, len(k) // 2)
-            e = np.pad(out, pad_, "edge")
-            take = [slice(None)] * 3
-            acc = np.zeros_like(out)
-            for i, wi in enumerate(w):
-                take[axis] = slice(i, i + size)
-                acc += wi * e[tuple(take)]
-            out = acc
-    sigma = camera.noise * np.sqrt(np.maximum(out, 0) * f32(0.55) + f32(0.05))
-    out += sigma * frame.standard_normal(out.shape, dtype=np.float32)
-    out = 1 - np.exp(f32(-1.75) * np.maximum(out, 0))
-    out = np.sqrt(out)
-    out = f32(0.45) + (out - f32(0.45)) * f32(camera.contrast)
-    rgb = (np.clip(out, 0, 1) * f32(255) + f32(0.5)).astype(np.uint8).transpose(1, 2, 0)
+            picture *= grip[3]
+            picture += (grip[1] + grip[2] * (0.42, 0.16, 0.02)[c] - picture) * grip[0]
+        linear[c] = _reduce(picture)
 
-    # annotations
-    def small_mask(a: np.ndarray, least: float) -> np.ndarray:
-        return a.reshape(size, 2, size, 2).mean((1, 3)) > least
+    seen = 1.0 if grip is None else 1 - grip[0]
+    masks = [_reduce(mark * seen) > 0.3 for mark in damage.marks]
+    things = [Thing(scene.defect, m, "") for m in masks if scene.defect and m.any()]
+    things.append(Thing("serial", _reduce(plate) > 0.5, scene.serial))
+    return _develop(scene, linear), things, 0.0 if grip is None else float((cover * grip[0]).sum() / cover.sum())
 
-    visible = 1 - hidden
-    things = [Thing(kind, m, "") for a in marks if kind and (m := small_mask(a * visible, 0.3)).any()]
-    full = np.zeros_like(x)
-    full[at] = plate
-    things.append(Thing("serial", small_mask(full, 0.5), scene.serial))
-    return np.ascontiguousarray(rgb), things, float((cover * hidden).sum() / cover.sum())
+
+def _reduce(a: np.ndarray) -> np.ndarray:
+    n = len(a) // _SS
+    return a.reshape(n, _SS, n, _SS).mean((1, 3))

@@ -38,7 +38,6 @@ weak_slice_rate = {"train": 0.01, "val": 0.01, "test": 0.18}  # share of the par
 drift_rule = "month == '2026-06'"
 annotator_accuracy = (0.97, 0.90, 0.75)  # of annotator_1, annotator_2, annotator_3
 
-_FRAMES = 3  # pictures of each part
 _MONTHS = tuple(f"2026-{m:02d}" for m in range(1, 7))
 _LINE_UP = ("ok", "ok", *DEFECTS)  # every seven parts in a row hold each defect once, and two good parts
 _SPLITS = ("train", "train", "train", "val", "test")  # of five parts of a kind, in an order drawn for each kind
@@ -84,8 +83,8 @@ def _draw_part(seed: int, track: int, weak_slice: bool, drift: bool) -> _Part:
     return _Part(_LINE_UP[kind], split, part, material, light, camera, month, serial, exposure, occluder)
 
 # %% ../../nbs/06_core.inspection.ipynb #draw-scene
-def _draw_scene(seed: int, i: int, weak_slice: bool, drift: bool) -> tuple[_Part, Scene]:
-    track, frame = divmod(i, _FRAMES)
+def _draw_scene(seed: int, i: int, frames: int, weak_slice: bool, drift: bool) -> tuple[_Part, Scene]:
+    track, frame = divmod(i, frames)
     p = _draw_part(seed, track, weak_slice, drift)
     rng = np.random.default_rng([seed, 4, i])
     scene = Scene(
@@ -96,9 +95,9 @@ def _draw_scene(seed: int, i: int, weak_slice: bool, drift: bool) -> tuple[_Part
         None if p.label == "ok" else p.label,
         p.serial,
         exposure=p.exposure + rng.normal(0, 0.05),
-        blur=rng.uniform(0.1, 0.75),
+        blur=rng.uniform(0.0, 0.55),
         occluder=p.occluder,
-        shift=0.05 * (frame - 1) + rng.uniform(-0.012, 0.012),
+        shift=0.12 * ((frame + 0.5) / frames - 0.5 + rng.uniform(-0.2, 0.2) / frames),
         drift=drift and p.month == _MONTHS[-1],
         track_seed=(seed, 5, track),
         frame_seed=(seed, 6, i),
@@ -157,6 +156,7 @@ def _make_one(
     i: int,
     size: int,
     seed: int,
+    frames: int,
     weak_slice: bool,
     label_noise: float,
     near_duplicates: float,
@@ -165,12 +165,12 @@ def _make_one(
     drift: bool,
 ) -> Sample:
     draw = partial(np.random.default_rng)
-    own, scene = _draw_scene(seed, i, weak_slice, drift)
+    own, scene = _draw_scene(seed, i, frames, weak_slice, drift)
     shown, source = own, ""
     rng = draw([seed, 7, i])
     if i and own.split == "test" and rng.random() < near_duplicates:
         for j in rng.integers(i, size=64):
-            candidate, its_scene = _draw_scene(seed, int(j), weak_slice, drift)
+            candidate, its_scene = _draw_scene(seed, int(j), frames, weak_slice, drift)
             if candidate.split == "train":
                 shown, scene, source = candidate, its_scene, _name(int(j))
                 break
@@ -187,8 +187,8 @@ def _make_one(
         "blur": round(scene.blur * size / 96, 3),
         "occlusion": round(hidden, 3),
         "month": shown.month,
-        "track": i // _FRAMES,
-        "frame": i % _FRAMES,
+        "track": i // frames,
+        "frame": i % frames,
     }
     label = shown.label
     if label_noise:
@@ -214,10 +214,11 @@ def _name(i: int) -> str:
 
 # %% ../../nbs/06_core.inspection.ipynb #make-inspection
 def make_inspection(
-    n: int = 1200,  # Images, three of each part
+    n: int = 1200,  # Images
     *,
     size: int = 96,  # Width and height, pixels, at least 64
     seed: int = 0,  # The same seed gives the same bytes, and image `i` is the same for every `n`
+    frames: int = 3,  # Images of each part, as it passes the camera
     weak_slice: bool = True,  # Make `weak_slice_rule` rare in training
     label_noise: float = 0.0,  # Share of wrong image labels
     near_duplicates: float = 0.0,  # Share of the test images copied from training
@@ -229,11 +230,22 @@ def make_inspection(
     "Pictures from an inspection line, with the truth of everything that was planted"
     if size < 64:
         raise ValueError(f"size is {size} pixels, too small for defects and serials to be seen. Use 64 or more.")
+    if frames < 1:
+        raise ValueError(f"frames is {frames}, but every part is seen at least once. Pass 1 or more.")
     shares = {"label_noise": label_noise, "near_duplicates": near_duplicates, "corrupt": corrupt}
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is {share}, but it is a share of the images. Pass a number from 0 to 1.")
-    one = partial(_make_one, size=size, seed=seed, weak_slice=weak_slice, annotators=annotators, drift=drift, **shares)
+    one = partial(
+        _make_one,
+        size=size,
+        seed=seed,
+        frames=frames,
+        weak_slice=weak_slice,
+        annotators=annotators,
+        drift=drift,
+        **shares,
+    )
     with ThreadPoolExecutor(workers or min(2, os.cpu_count() or 1)) as pool:
         return list(pool.map(one, range(n)))
 
