@@ -27,14 +27,14 @@ lab: $(READY)  ## Open JupyterLab on the quickstart
 report: $(READY)  ## Render every notebook of reports/ on the demo's latest run
 	@$(BIN)/cvbench demo --reports-only
 
-docs: $(READY)  ## Build the site into _docs, with Quarto where it is installed
+docs: $(READY) README.md  ## Build the site into _docs, with Quarto where it is installed
 	@$(BIN)/python -m cvbench.report.site --out _docs
 
 check: $(READY)  ## Format, lint, types; notebooks clean and in step with the package
 	@$(BIN)/ruff format --quiet --check $(NBS) || { echo "Not formatted: run '$(BIN)/ruff format $(NBS)'"; exit 1; }
 	@$(BIN)/ruff check --quiet cvbench $(NBS)
-	@state() { git ls-files -z --cached --others --exclude-standard nbs reports cvbench | xargs -0 sha256sum 2>/dev/null; }; \
-	 state > .venv/before; $(BIN)/nbdev-clean; $(BIN)/nbdev-clean --fname reports; $(BIN)/nbdev-export; state > .venv/after; \
+	@state() { git ls-files -z --cached --others --exclude-standard nbs reports cvbench | xargs -0 sha256sum 2>/dev/null; sha256sum README.md; }; \
+	 state > .venv/before; $(BIN)/nbdev-clean; $(BIN)/nbdev-clean --fname reports; $(BIN)/nbdev-export; $(MAKE) -s -B README.md; state > .venv/after; \
 	 diff .venv/before .venv/after || { echo "Notebooks were not clean, or the package was not exported from them: now they are; look at git diff"; exit 1; }
 	@$(BIN)/mypy
 	@echo "check: all good"
@@ -44,6 +44,10 @@ bench: $(READY)  ## Run every benchmark; each ends with one line of JSON
 
 pocket_vit: $(READY)  ## Pretrain the embedded backbone again (an hour or more)
 	@$(BIN)/python -m cvbench.model.pretrain --out cvbench/model/weights/pocket_vit.safetensors
+
+README.md: nbs/index.ipynb $(READY)
+	@$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout $< \
+	  | sed -E 's#\]\(((images|tutorials|explanations)/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
 
 lock: $(READY)  ## Resolve pyproject.toml into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11.7 --generate-hashes \

@@ -6,10 +6,10 @@
 __all__ = ['Transform', 'load_square', 'normalise', 'Backbone', 'hash_state', 'create_backbone', 'HFEncoder', 'find_blocks',
            'list_backbones']
 
-# %% ../../nbs/21_model.backbones.ipynb #ed1bc630
+# %% ../../nbs/21_model.backbones.ipynb #78ad7267
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class Backbone:
     transform: Transform  # What the images must go through
     pretrained: bool  # False for random weights
     license: str | None = None  # Of the weights, where the source says so
+    weights: str | None = None  # The file they came from, where one was named
+    seed: int = 0  # Of random weights
 
     @property
     def weights_id(self) -> str:
@@ -113,8 +115,10 @@ def create_backbone(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name.startswith("transformers/") or _model_type(name):
-            return _from_transformers(name, pretrained, transform)
-        return _from_timm(name, pretrained, weights, transform)
+            backbone = _from_transformers(name, pretrained, transform)
+        else:
+            backbone = _from_timm(name, pretrained, weights, transform)
+    return replace(backbone, seed=seed)
 
 # %% ../../nbs/21_model.backbones.ipynb #model-type
 def _model_type(name: str) -> bool:
@@ -151,7 +155,7 @@ def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None
     cfg = module.pretrained_cfg or {}
     return Backbone(
         name, module, module.num_features, transform or _timm_transform(module),
-        pretrained or weights is not None, cfg.get("license"),
+        pretrained or weights is not None, cfg.get("license"), None if weights is None else str(weights),
     )  # fmt: skip
 
 # %% ../../nbs/21_model.backbones.ipynb #timm-transform
@@ -175,7 +179,6 @@ class HFEncoder(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = getattr(model, "vision_model", model)
-        self.config = self.model.config
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.model(pixel_values=x)

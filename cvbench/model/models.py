@@ -6,10 +6,11 @@
 __all__ = ['Classifier', 'Model', 'create_model', 'describe_model', 'what_trains', 'own_state', 'save_model', 'load_model',
            'read_tensors', 'load_state']
 
-# %% ../../nbs/23_model.models.ipynb #1194fe48
+# %% ../../nbs/23_model.models.ipynb #6fdee99b
+import copy
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ class Model:
 
 # %% ../../nbs/23_model.models.ipynb #create-model
 def create_model(
-    backbone: str | os.PathLike | nn.Module | Backbone | None = None,  # Anything `create_backbone` takes
+    backbone: str
+    | os.PathLike
+    | nn.Module
+    | Backbone
+    | None = None,  # Anything `create_backbone` takes; a module is copied
     ds=None,  # Data set whose classes and task the model is for
     adapter: Adapter = LoRA(),  # noqa: B008  What to train beside the head
     *,
@@ -79,14 +84,17 @@ def create_model(
     seed: int = 0,  # Of the adapter's initial weights, and of the encoder's when not pretrained
 ) -> Model:
     "A backbone with an adapter and a fresh head; raises `ValueError` where it has no classes to predict"
-    if not isinstance(backbone, Backbone):
-        backbone = create_backbone(backbone, pretrained=pretrained, transform=transform, seed=seed)
     classes = tuple(classes or (ds.classes if ds is not None else ()))
     if len(classes) < 2:
         raise ValueError(
             f"a model needs two classes or more to tell apart. Got {list(classes)}; label the data, or pass classes=."
         )
     task = get_task(task or (ds.task if ds is not None else "classification")).name
+    named = backbone is None or isinstance(backbone, (str, os.PathLike))
+    if not isinstance(backbone, Backbone):
+        backbone = create_backbone(backbone, pretrained=pretrained, transform=transform, seed=seed)
+    if not named:
+        backbone = replace(backbone, module=copy.deepcopy(backbone.module))
     base_id = backbone.weights_id
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -151,7 +159,9 @@ def save_model(
     folder = Path(folder)
     with atomic_path(folder / "model.safetensors") as p:
         save_file(own_state(model.net) if state is None else state, p)
-    write_json(folder / "model.json", describe_model(model))
+    write_json(
+        folder / "model.json", describe_model(model) | {"weights": model.backbone.weights, "seed": model.backbone.seed}
+    )
     return folder
 
 # %% ../../nbs/23_model.models.ipynb #load-model
@@ -173,7 +183,14 @@ def load_model(
     about = read_json(folder / "model.json")
     transform = Transform(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["transform"].items()})
     if not isinstance(backbone, Backbone):
-        backbone = create_backbone(backbone or about["backbone"], pretrained=about["pretrained"], transform=transform)
+        weights = None if backbone else about["weights"]
+        backbone = create_backbone(
+            backbone or about["backbone"],
+            pretrained=about["pretrained"],
+            weights=weights,
+            transform=transform,
+            seed=about["seed"],
+        )
     model = create_model(
         backbone, classes=about["classes"], task=about["task"], adapter=make_adapter(**about["adapter"])
     )

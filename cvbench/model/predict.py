@@ -41,19 +41,11 @@ def predict(
     run = model if isinstance(model, Run) else None
     if not isinstance(model, Model):
         model = load_model(model)
-    model_id, about = model.id, {"batch_size": batch_size, "threshold": threshold}
+    model_id, asked = model.id, {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold}
     path = Path(path or _default_path(run, model_id, ds))
-    origin = {
-        "model_id": model_id,
-        "dataset_version": ds.ref,
-        "info": {"run": run.id if run else "", "data_id": ds.fingerprint, **about},
-    }
-    if (
-        path.exists()
-        and (old := load_predictions(path)).model_id == model_id
-        and old.info.get("data_id") == ds.fingerprint
-    ):
+    if path.exists() and (old := load_predictions(path)).model_id == model_id and old.info.items() >= asked.items():
         return old
+    origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
     _write_parts(model, ds, parts, batch_size, threshold, pick_device(device))
     return _join_parts(parts, path, model, ds, origin)
@@ -73,16 +65,12 @@ def _write_parts(model: Model, ds, parts: Path, batch_size: int, threshold: floa
     columns = ["sample_id", "split", "target", *ds.metadata]
     done = len(list(parts.glob("*.parquet")))
     with tqdm(total=len(ds), initial=min(done * _PART, len(ds)), desc="predict", unit="image", disable=None) as bar:
-        for i, rows in enumerate(_slices(ds.table(columns), _PART)):
+        for i, rows in enumerate(ds.batches(columns, _PART)):
             if (part := parts / f"{i:06d}.parquet").exists():
                 continue
             scores = np.concatenate(list(_forward(model, ds, rows["sample_id"].to_pylist(), batch_size, device, bar)))
             with atomic_path(part) as p:
                 pq.write_table(_as_predictions(model, rows, scores, threshold).table, p)
-
-# %% ../../nbs/29_model.predict.ipynb #slices
-def _slices(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    return (table.slice(i, size) for i in range(0, table.num_rows, size))
 
 # %% ../../nbs/29_model.predict.ipynb #forward
 @torch.no_grad()

@@ -120,6 +120,9 @@ def _optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
+# %% ../../nbs/27_model.train.ipynb #04f11a63
+_SAVE_EVERY = 60.0  # Seconds between checkpoints within an epoch
+
 # %% ../../nbs/27_model.train.ipynb #epoch
 def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> None:
     model, recipe, y = job.model, job.recipe, job.targets["train"]
@@ -134,7 +137,7 @@ def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> No
         value = _step(job, net, opt, normalise(x.to(job.device), model.backbone.transform), y[rows].to(job.device))
         at.step, at.seen, at.loss_sum = at.step + 1, at.seen + len(rows), at.loss_sum + value * len(rows)
         bar.update(len(rows))
-        if time.monotonic() - saved > 60:
+        if time.monotonic() - saved > _SAVE_EVERY:
             job.save()
             saved = time.monotonic()
 
@@ -144,7 +147,7 @@ def _step(job: _Job, net, opt: torch.optim.Optimizer, x: torch.Tensor, y: torch.
         value = job.loss(net(x).float(), y)
     if not torch.isfinite(value):
         raise FloatingPointError(
-            f"the training loss became {float(value)}. Lower the learning rate (lr={job.recipe.lr}), or set precision='fp32'."
+            f"the training loss became {value.item()}. Lower the learning rate (lr={job.recipe.lr}), or set precision='fp32'."
         )
     opt.zero_grad()
     value.backward()
@@ -154,7 +157,7 @@ def _step(job: _Job, net, opt: torch.optim.Optimizer, x: torch.Tensor, y: torch.
         )
     torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], 1.0)
     opt.step()
-    return float(value)
+    return value.item()
 
 # %% ../../nbs/27_model.train.ipynb #validate
 @torch.no_grad()

@@ -1,0 +1,134 @@
+"Every adapter on every family of backbones: the interface stays, the right things train, and what is stored comes back"
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel, ViTConfig, ViTModel
+
+from cvbench.model.adapters import IA3, DoRA, FullFineTune, LinearProbe, LoRA, VisualPrompt, adapters, describe_adapter, make_adapter
+from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks
+from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+FAMILIES = {
+    "timm_vit": lambda: VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=0),
+    "timm_swin": lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=56, embed_dim=24, depths=(2, 2), num_heads=(2, 2), num_classes=0),
+    "timm_convnext": lambda: timm.create_model("convnext_atto", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ls_init_value=1.0, num_classes=0),
+    "timm_resnet": lambda: timm.create_model("resnet10t", num_classes=0),
+    "hf_vit": lambda: HFEncoder(ViTModel(ViTConfig(**SMALL))),
+    "hf_dinov2": lambda: HFEncoder(Dinov2Model(Dinov2Config(**SMALL))),
+    "hf_clip": lambda: HFEncoder(CLIPVisionModel(CLIPVisionConfig(**SMALL))),
+    "hf_siglip": lambda: HFEncoder(SiglipVisionModel(SiglipVisionConfig(**SMALL))),
+}
+SIZE = {"timm_swin": 56, "timm_convnext": 64, "timm_resnet": 64}
+NO_TOKENS = {"timm_swin", "timm_convnext", "timm_resnet"}
+
+
+def build(family, adapter, seed=0):
+    torch.manual_seed(seed)
+    return create_model(FAMILIES[family](), classes=["a", "b", "c"], adapter=adapter, transform=Transform(SIZE.get(family, 32), 1.0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", adapters)
+def test_contract(family, kind, tmp_path):
+    if kind == "prompt" and family in NO_TOKENS:
+        with pytest.raises(ValueError, match="use LoRA|Use LoRA"):
+            m = build(family, VisualPrompt())
+            m.net(torch.zeros(1, 3, SIZE[family], SIZE[family]))
+        return
+    model = build(family, make_adapter(kind))
+    size = model.backbone.transform.size
+    x = torch.randn(4, 3, size, size)
+    before = {n: p.detach().clone() for n, p in model.net.named_parameters()}
+    opt = torch.optim.SGD([p for p in model.net.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(2):  # the second step reaches the adapter: the head starts at zero
+        loss = torch.nn.functional.cross_entropy(model.net.train()(x), torch.tensor([0, 1, 2, 0]))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    changed = {n for n, p in model.net.named_parameters() if not torch.equal(p, before[n])}
+    trained = {n for n, p in model.net.named_parameters() if p.requires_grad}
+    assert changed <= trained
+    assert {"head.weight", "head.bias"} <= changed
+    assert (kind == "probe") == (trained == {"head.weight", "head.bias"})
+    assert len(changed) > 2 or kind == "probe"
+
+    save_model(model, tmp_path)
+    torch.manual_seed(0)
+    again = load_model(tmp_path, backbone=FAMILIES[family]())
+    assert torch.equal(again.net.eval()(x), model.net.eval()(x))
+    assert again.id == model.id
+
+
+def test_lora_starts_as_the_identity():
+    x = torch.randn(2, 3, 32, 32)
+    plain, adapted = build("timm_vit", LinearProbe()), build("timm_vit", LoRA())
+    assert torch.equal(plain.net.encoder.eval()(x), adapted.net.encoder.eval()(x))
+
+
+def test_last_blocks_only():
+    model = build("timm_vit", LoRA(blocks=1))
+    table = what_trains(model).set_index("part")
+    assert table.trained["block 1"] == 0 < table.trained["block 2"]
+    assert table.trained["all"] == sum(p.numel() for p in model.net.parameters() if p.requires_grad)
+
+
+def test_what_trains_notices_a_frozen_head():
+    model = build("timm_vit", LoRA())
+    assert what_trains(model).set_index("part").share["head"] == 1
+    model.net.head.requires_grad_(False)
+    assert what_trains(model).set_index("part").share["head"] == 0
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    def drift(adapter):
+        model = build("timm_resnet", adapter)
+        before = {n: b.clone() for n, b in model.net.encoder.named_buffers() if "running_mean" in n}
+        model.net.train()(torch.randn(4, 3, 64, 64) + 5)
+        return any(not torch.equal(b, before[n]) for n, b in model.net.encoder.named_buffers() if n in before)
+
+    assert not drift(LinearProbe())
+    assert drift(FullFineTune())
+
+
+def test_only_what_changed_is_stored():
+    model = build("timm_vit", LoRA(r=2))
+    stored = sum(t.numel() for t in own_state(model.net).values())
+    assert stored < 0.2 * sum(p.numel() for p in model.net.parameters())
+
+
+def test_every_adapter_describes_itself():
+    for adapter in (LinearProbe(), LoRA(r=3), DoRA(r=3, targets=("qkv",)), IA3(blocks=1), VisualPrompt(2), FullFineTune()):
+        about = describe_adapter(adapter)
+        assert make_adapter(**about) == adapter
+
+
+def test_timm_weights_from_a_local_file(shared):
+    file = shared / "deit_tiny_plain" / "model.safetensors"
+    one, two = (create_backbone("deit_tiny_patch16_224", weights=file) for _ in range(2))
+    assert one.weights_id == two.weights_id != create_backbone("deit_tiny_patch16_224", pretrained=False).weights_id
+    assert one.features == 192 and len(find_blocks(one.module)) == 12
+
+
+def test_weights_of_another_architecture_are_refused(shared):
+    with pytest.raises(ValueError, match="do not fit"):
+        create_backbone("deit_small_patch16_224", weights=shared / "deit_tiny_plain" / "model.safetensors")
+
+
+def test_a_module_handed_in_is_left_as_it_was():
+    module = FAMILIES["timm_vit"]()
+    before = {n: p.clone() for n, p in module.state_dict().items()}
+    models = [create_model(module, classes=["a", "b"], adapter=a, transform=Transform(32, 1.0)) for a in (LoRA(), FullFineTune())]
+    with torch.no_grad():
+        models[1].net.encoder.cls_token.add_(1)
+    assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())
+    assert models[0].base_id == models[1].base_id
+
+
+def test_weights_from_a_file_are_found_again(shared, tmp_path):
+    backbone = create_backbone("deit_tiny_patch16_224", weights=shared / "deit_tiny_plain" / "model.safetensors")
+    model = create_model(backbone, classes=["a", "b"], adapter=LoRA(r=2, blocks=1))
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).id == model.id

@@ -1,0 +1,235 @@
+"Training is what it says: resumable to the bit, seeded, honest about what it was given"
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from cvbench.core.digits import read_digits
+from cvbench.core.types import Sample, Target
+from cvbench.data.dataset import commit
+from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
+from cvbench.model.backbones import Transform
+from cvbench.model.models import create_model, load_model
+from cvbench.model.predict import predict
+from cvbench.model.train import Recipe, train
+
+JOB = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from test_model_train import digits, small
+from cvbench.model.adapters import LoRA
+from cvbench.model.predict import predict
+from cvbench.model.train import train
+torch.set_num_threads(1)
+ds = digits()
+run = train(small(ds, LoRA(r=2, dropout=0.1)), ds, epochs=4, batch_size=16)
+print(run.id)
+"""
+
+
+def digits(n=240):
+    return commit(list(read_digits())[:n], name="digits")
+
+
+def small(ds, adapter, **options):
+    torch.manual_seed(0)
+    net = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=0)
+    return create_model(net, ds, adapter=adapter, transform=Transform(32, 1.0), **options)
+
+
+def job(store, **more):
+    env = os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1"} | more
+    code = JOB.format(tests=os.path.dirname(__file__))
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(store):
+    p = job(store)
+    out, err = p.communicate(timeout=300)
+    assert p.returncode == 0, err
+    folder = store / "runs" / out.split()[-1]
+    summary = json.loads((folder / "summary.json").read_text())
+    summary.pop("seconds")
+    return summary, (folder / "model" / "model.safetensors").read_bytes(), json.loads((folder / "history.json").read_text())
+
+
+def test_killed_and_resumed_ends_with_the_same_bits(tmp_path):
+    whole = finish(tmp_path / "whole")
+    store = tmp_path / "killed"
+    deaths = 0
+    for epochs_seen in (1, 2, 3):
+        p = job(store)
+        deadline = time.monotonic() + 120
+        while p.poll() is None and time.monotonic() < deadline:
+            files = list(store.glob("runs/*/checkpoint.safetensors"))
+            if files and _epoch_of(files[0]) >= epochs_seen:
+                p.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        p.wait()
+        deaths += p.returncode == -signal.SIGKILL
+        p.stdout.close(), p.stderr.close()
+    assert deaths >= 1
+    assert finish(store) == whole
+
+
+def _epoch_of(file):
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, "pt") as f:
+            return json.loads(f.metadata()["progress"])["epoch"]
+    except (FileNotFoundError, OSError):
+        return -1
+
+
+def test_stopped_within_an_epoch_ends_with_the_same_bits(monkeypatch):
+    ds = digits()
+    whole = train(small(ds, LoRA(r=2, dropout=0.1)), ds, epochs=2, batch_size=16, name="whole")
+    import cvbench.model.train as t
+
+    real, calls = t._step, []
+
+    def dies_at_step_eleven(job, *rest):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        value = real(job, *rest)
+        return value
+
+    monkeypatch.setattr(t, "_step", dies_at_step_eleven)
+    monkeypatch.setattr(t, "_SAVE_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(ds, LoRA(r=2, dropout=0.1)), ds, epochs=2, batch_size=16, name="stopped")
+    monkeypatch.setattr(t, "_step", real)
+    resumed = train(small(ds, LoRA(r=2, dropout=0.1)), ds, epochs=2, batch_size=16, name="stopped")
+    assert resumed.history == whole.history
+    assert resumed.summary["model_id"] == whole.summary["model_id"]
+
+
+def test_the_head_start_is_the_probe_and_is_kept_when_nothing_helps():
+    ds = digits()
+    probe = train(small(ds, LinearProbe()), ds)
+    spoilt = train(small(ds, FullFineTune()), ds, epochs=1, lr=1.0)
+    assert [h["epoch"] for h in probe.history] == [0]
+    assert spoilt.summary["best_epoch"] == 0
+    assert spoilt.summary["val_loss"] == pytest.approx(probe.summary["val_loss"], abs=1e-4)
+
+
+def test_training_learns_and_seeds_matter():
+    ds = digits(600)
+    runs = [train(small(ds, FullFineTune()), ds, epochs=3, lr=3e-3, augment="none", head_start=False, seed=s) for s in (0, 1)]
+    assert runs[0].summary["val_loss"] < runs[0].history[0]["val_loss"]
+    assert runs[0].summary["model_id"] != runs[1].summary["model_id"]
+
+
+def test_early_stopping_stops_and_patience_none_does_not():
+    ds = digits()
+    stopped = train(small(ds, FullFineTune()), ds, epochs=6, lr=1.0, patience=2)
+    went_on = train(small(ds, FullFineTune()), ds, epochs=6, lr=1.0)
+    assert stopped.summary["epochs"] == 2 < went_on.summary["epochs"] == 6
+
+
+def test_class_balancing_changes_what_is_drawn():
+    from cvbench.model.train import _order
+
+    y = torch.tensor([0] * 90 + [1] * 10 + [-1] * 5)
+    plain = y[_order(y, Recipe(), 0)]
+    even = y[_order(y, Recipe(balance="sampler"), 0)]
+    assert (plain == 1).sum() == 10 and (plain >= 0).all() and (even >= 0).all()
+    assert 30 <= (even == 1).sum() <= 70
+
+
+def _multilabel(n=120):
+    rng = np.random.default_rng(0)
+    from PIL import Image
+
+    for i in range(n):
+        red, blue = rng.integers(0, 2, 2)
+        pixels = rng.integers(0, 60, (32, 32, 3)).astype(np.uint8)
+        pixels[:16, :, 0] += np.uint8(150 * red)
+        pixels[16:, :, 2] += np.uint8(150 * blue)
+        import io
+
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        labels = ("red",) * int(red) + ("blue",) * int(blue)
+        yield Sample(f"{i}.png", out.getvalue(), Target(labels), split=("train", "train", "val", "test")[i % 4])
+
+
+def test_multilabel_learns():
+    ds = commit(_multilabel(), name="colours")
+    assert ds.task == "multilabel"
+    run = train(small(ds, LinearProbe()), ds)
+    preds = predict(load_model(run, small(ds, LinearProbe()).backbone), ds.split("test"))
+    truth, said = preds.table["target"].to_pylist(), preds.table["pred"].to_pylist()
+    assert np.mean([set(a) == set(b) for a, b in zip(truth, said, strict=True)]) > 0.9
+
+
+def test_what_cannot_train_says_so():
+    ds = digits()
+    with pytest.raises(ValueError, match="needs one called train"):
+        train(small(ds, LinearProbe()), ds.split("test"))
+    with pytest.raises(ValueError, match="which the model does not know"):
+        train(small(None, LinearProbe(), classes=["x", "y"], task="classification"), ds)
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
+        train(small(ds, FullFineTune()), ds, epochs=3, lr=1e30, head_start=False)
+
+
+def test_a_layer_the_backbone_does_not_use_is_noticed():
+    class Forgetful(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = torch.nn.Linear(48, 8), torch.nn.Linear(48, 8)
+
+        def forward(self, x):
+            return self.used(torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
+
+    ds = digits()
+    model = create_model(Forgetful(), ds, adapter=FullFineTune(), transform=Transform(32, 1.0))
+    with pytest.raises(RuntimeError, match="unused"):
+        train(model, ds, epochs=1)
+
+
+def test_tracked_offline_without_an_account():
+    ds = digits()
+    run = train(small(ds, LinearProbe()), ds, tracker="offline")
+    assert list(run.path.parent.parent.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_predictions_resume_and_are_the_same_in_parts(monkeypatch):
+    import cvbench.model.predict as p
+
+    ds = digits()
+    model = small(ds, LinearProbe())
+    whole = predict(model, ds, path=ds_path("whole"))
+    monkeypatch.setattr(p, "_PART", 50)
+    real, calls = p.make_predictions, []
+
+    def dies_in_the_third_part(*a, **k):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*a, **k)
+
+    monkeypatch.setattr(p, "make_predictions", dies_in_the_third_part)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, ds, path=ds_path("parts"))
+    assert not ds_path("parts").exists()
+    resumed = predict(model, ds, path=ds_path("parts"))
+    assert len(calls) == 3 + 3
+    assert resumed.id == whole.id
+
+
+def ds_path(name):
+    from cvbench.core.settings import load_settings
+
+    return load_settings().store / f"{name}.parquet"
