@@ -227,6 +227,8 @@ def test_by_covers_every_image_once():
         table = ev.by(column)
         assert (len(table), table["n"].sum()) == (values, 120)
         assert np.average(table["value"], weights=table["n"]) == pytest.approx(ev.headline.value)
+    errors = ev.by("light", metric="calibration_error").set_index("light")
+    assert errors.loc["dim", "low"] == ev.where("light == 'dim'").metric("calibration_error").low
     table = ev.by("light", metric="macro_f1").set_index("light")
     assert table.loc["dim", "value"] == pytest.approx(ev.where("light == 'dim'").metric("macro_f1").value)
     assert table.loc["dim", "low"] == pytest.approx(ev.where("light == 'dim'").metric("macro_f1").low)

@@ -91,7 +91,7 @@ def test_without_an_error_the_interval_is_not_a_point(targets):
 
 
 def test_more_images_narrower_intervals_and_higher_level_wider_ones():
-    width = lambda n, level: (lambda m: m.high - m.low)(
-        evaluate(Design(n, (0.5, 0.5), 2.0).predictions(0), 200, level).headline
-    )
+    def width(n, level):
+        return (lambda m: m.high - m.low)(evaluate(Design(n, (0.5, 0.5), 2.0).predictions(0), 200, level).headline)
+
     assert width(1600, 0.95) < 0.6 * width(400, 0.95) < 0.6 * width(400, 0.99)

@@ -8,6 +8,7 @@ __all__ = ['mcnemar', 'Comparison', 'compare']
 # %% ../../nbs/34_evaluate.compare.ipynb #415e0bed
 from dataclasses import dataclass, field, replace
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,19 +86,19 @@ def _differences(
     a: _View, b: _View, strata: np.ndarray, n_boot: int, random_state: int, level: float, classes: tuple[str, ...]
 ) -> pd.DataFrame:
     measures = [v.measure(_BINS) for v in (a, b)]
-    value = [m() for m in measures]
+    value = [measure() for measure in measures]
     names = [m for m in metric_kinds if m in value[0]]
     drawn: dict[str, list[np.ndarray]] = {m: [] for m in names}
     for w in resample_weights(strata, n_boot, random_state):
-        one, two = (m(w) for m in measures)
+        one, two = (measure(w) for measure in measures)
         for m in names:
             drawn[m].append(two[m] - one[m])
-    out = {}
+    out: dict[str, dict[str, Any]] = {}
     for m in names:
         overall, difference = value[0][m].ndim == 0, value[1][m] - value[0][m]
         error = _spread(np.concatenate(drawn[m], axis=-1))
         if m in ("accuracy", "subset_accuracy"):
-            error = max(error, _least_error(a.correct, b.correct))
+            error = np.maximum(error, _least_error(a.correct, b.correct))
         half = np.where((error > 0) & np.isfinite(difference), _z(level) * error, np.nan)
         n = len(a.correct) if overall else a.counts[2]
         columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
@@ -177,7 +178,10 @@ _KINDS = ("fixed", "broken", "both right", "both wrong")
 def _change(row: pd.Series, words: bool = True) -> str:
     "+3.1 points [+1.2, +5.0]"
     share = metric_kinds[row["metric"]].share
-    show = lambda v: "n/a" if np.isnan(v) else (f"{100 * v:+.1f}" if share else f"{v:+.3f}").replace("-", "−")
+
+    def show(v):
+        return "n/a" if np.isnan(v) else (f"{100 * v:+.1f}" if share else f"{v:+.3f}").replace("-", "−")
+
     unit = " points" if share else ""
     bounds = "" if np.isnan(row["low"]) else f" [{show(row['low'])}, {show(row['high'])}]"
     return f"{metric_kinds[row['metric']].label + ' ' if words else ''}{show(row['difference'])}{unit}{bounds}"
@@ -212,21 +216,33 @@ def compare(
     names: tuple[str, str] = ("A", "B"),  # For the sentence
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
-    a, b = _align(*(p.predictions if isinstance(p, Evaluation) else p for p in (a, b)), how)
-    views = [_views[a.task](p) for p in (a, b)]
-    strata = views[0].strata if (views[0].stratify if stratify is None else stratify) else np.zeros(len(a), int)
-    metrics = _differences(*views, strata, n_boot, random_state, level, a.classes)
-    metric = metric or get_task(a.task).headline
+    one, two = _align(_predictions(a), _predictions(b), how)
+    view, other = (_views[p.task](p) for p in (one, two))
+    strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
+    metrics = _differences(view, other, strata, n_boot, random_state, level, one.classes)
+    metric = metric or get_task(one.task).headline
     overall = metrics["metric"][metrics["class"].isna()].tolist()
     if metric not in overall:
         raise ValueError(f"metric {metric!r} cannot be compared. Pass one of {', '.join(overall)}.")
-    one, two = (v.correct for v in views)
-    samples = _pairs(a, b, one, two)
-    p_value, p_exact = mcnemar(int((two & ~one).sum()), int((one & ~two).sum()))
-    about = {"model_ids": (a.model_id, b.model_id), "dataset_version": a.dataset_version, "n_boot": n_boot}
+    samples = _pairs(one, two, view.correct, other.correct)
+    p_value, p_exact = mcnemar(*(int((samples["kind"] == kind).sum()) for kind in ("fixed", "broken")))
     return Comparison(
-        metrics, samples, metric, level, p_value, p_exact, tuple(names), **about, random_state=random_state
+        metrics,
+        samples,
+        metric,
+        level,
+        p_value,
+        p_exact,
+        names,
+        (one.model_id, two.model_id),
+        one.dataset_version,
+        n_boot,
+        random_state,
     )
+
+
+def _predictions(p: Evaluation | Predictions) -> Predictions:
+    return p.predictions if isinstance(p, Evaluation) else p
 
 
 def _pairs(a: Predictions, b: Predictions, one: np.ndarray, two: np.ndarray) -> pd.DataFrame:

@@ -61,7 +61,9 @@ def _view_classification(p: Predictions) -> _View:
         counts = confusion(target, pred, k).astype(int)
         return pd.DataFrame(counts, pd.Index(p.classes, name="target"), pd.Index(p.classes, name="pred"))
 
-    measure = lambda bins, only=None: make_measure(target, pred, scores, bins, only)
+    def measure(bins, only=None):
+        return make_measure(target, pred, scores, bins, only)
+
     sure = scores[np.arange(len(pred)), pred]
     return _View(measure, make_strata(target), True, right, class_counts(target, pred, k), (sure, right), table)
 
@@ -78,7 +80,9 @@ def _view_multilabel(p: Predictions) -> _View:
         columns["rightly absent"] = len(truth) - actual - predicted + hits
         return pd.DataFrame(columns, pd.Index(p.classes, name="class"))
 
-    measure = lambda bins, only=None: make_label_measure(truth, pred, scores, bins, only)
+    def measure(bins, only=None):
+        return make_label_measure(truth, pred, scores, bins, only)
+
     return _View(measure, strata, False, (truth == pred).all(1), counts, (scores.ravel(), truth.ravel()), table)
 
 
@@ -108,7 +112,10 @@ class Metric:
     def text(self) -> str:
         "Value and interval: 91.2 % [88.9, 93.1]"
         percent = metric_kinds[self.name].share
-        show = lambda v: "n/a" if np.isnan(v) else f"{100 * v:.1f}" if percent else f"{v:.3f}"
+
+        def show(v):
+            return "n/a" if np.isnan(v) else f"{100 * v:.1f}" if percent else f"{v:.3f}"
+
         unit = " %" if percent and not np.isnan(self.value) else ""
         bounds = "" if np.isnan(self.low) else f" [{show(self.low)}, {show(self.high)}]"
         return f"{show(self.value)}{unit}{bounds}"
@@ -123,11 +130,11 @@ def match_rows(
     where: str,  # Condition over its columns
 ) -> np.ndarray:  # (n,) bool
     "Rows for which a condition holds; raises `ValueError` where it is not one"
-    quoted: list[str] = []
     if len(where) > 10_000:
         raise ValueError(f"the condition is {len(where)} characters long. Use at most 10000.")
-    text = re.sub(r"`([^`]+)`", lambda m: f" __column{quoted.append(m[1]) or len(quoted) - 1}__ ", where)
-    names = {f"__column{i}__": name for i, name in enumerate(quoted)}
+    names = {f"__column{i}__": name for i, name in enumerate(re.findall(r"`([^`]+)`", where))}
+    places = iter(names)
+    text = re.sub(r"`[^`]+`", lambda _: f" {next(places)} ", where)
     try:
         rows = _value(ast.parse(text.strip(), mode="eval").body, table, names)
     except (SyntaxError, RecursionError, MemoryError) as e:
@@ -146,7 +153,9 @@ def match_rows(
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #value
 def _value(node: ast.AST, table: pd.DataFrame, names: dict[str, str]) -> Any:
-    see = lambda n: _value(n, table, names)
+    def see(n):
+        return _value(n, table, names)
+
     match node:
         case ast.Constant(value=str() | int() | float() | bool() | None as v):
             return v
@@ -432,16 +441,16 @@ def _evaluate(
     stratify = view.stratify if stratify is None else stratify
     strata = view.strata if stratify else np.zeros(len(preds), int)
     value, drawn = measure(), bootstrap(measure, strata, n_boot, random_state)
-    chance = _chance(*view.decisions, bins) if "bin_gap" in value else None
+    chance = _chance(*view.decisions, bins)
     metrics = _metrics(preds, view, value, drawn, chance, level)
-    calibration = _calibration(view, value, drawn, bins, level) if chance is not None else pd.DataFrame()
+    calibration = _calibration(view, value, drawn, bins, level) if "bin_gap" in value else pd.DataFrame()
     return Evaluation(
         preds, metrics, calibration, predictions_id, unlabelled, n_boot, level, random_state, stratify, bins, rows
     )
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #metrics
 def _metrics(
-    preds: Predictions, view: _View, value: dict, drawn: dict, chance: np.ndarray | None, level: float
+    preds: Predictions, view: _View, value: dict, drawn: dict, chance: np.ndarray, level: float
 ) -> pd.DataFrame:
     hits, predicted, actual = view.counts
     n, there = len(preds), actual[actual > 0]
@@ -449,7 +458,9 @@ def _metrics(
     shown = {"precision": predicted}
     told = {"precision": predicted, "f1": np.maximum(predicted, actual), "auroc": np.minimum(actual, n - actual)}
     first = get_task(preds.task).headline
-    out = {}
+    out: dict[str, dict[str, Any]] = {}
+    low: Any
+    high: Any
     for name in sorted(
         value.keys() & metric_kinds.keys(), key=lambda m: (value[m].ndim, m != first, list(metric_kinds).index(m))
     ):
@@ -463,7 +474,7 @@ def _metrics(
     return _tidy(out, preds.classes)
 
 
-def _tidy(parts: dict[str, dict[str, np.ndarray]], classes: Collection[str]) -> pd.DataFrame:
+def _tidy(parts: dict[str, dict[str, Any]], classes: Collection[str]) -> pd.DataFrame:
     "Columns metric and class before those of each part; numbers are of all classes, arrays of each"
     out: dict[str, list] = {"metric": [], "class": []}
     for name, columns in parts.items():
@@ -520,9 +531,15 @@ def _as_text(ev: Evaluation) -> str:
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #as-html
 def _as_html(ev: Evaluation) -> str:
-    cell = lambda v, tag="td": f'<{tag} style="text-align:left;padding:.15em .8em .15em 0">{escape(str(v))}</{tag}>'
-    row = lambda values, tag="td": "<tr>" + "".join(cell(v, tag) for v in values) + "</tr>"
-    table = lambda head, rows: "<table>" + row(head, "th") + "".join(map(row, rows)) + "</table>"
+    def cell(v, tag="td"):
+        return f'<{tag} style="text-align:left;padding:.15em .8em .15em 0">{escape(str(v))}</{tag}>'
+
+    def row(values, tag="td"):
+        return "<tr>" + "".join(cell(v, tag) for v in values) + "</tr>"
+
+    def table(head, rows):
+        return "<table>" + row(head, "th") + "".join(map(row, rows)) + "</table>"
+
     overall = [ev.metric(name) for name in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
     kinds = list(dict.fromkeys(ev.metrics.loc[ev.metrics["class"].notna(), "metric"]))
     counts = dict(zip(ev.classes, ev._view.counts[2].astype(int), strict=True))
@@ -585,7 +602,10 @@ def load_evaluation(
         raise ValueError(
             f"{path} was written by a later cvbench (format {about['format']}, known is 1). Install that version."
         )
-    kinds = {"metric": "str", "class": object, "n": int, "bin": int}
-    read = lambda columns: pd.DataFrame({c: pd.Series(v, dtype=kinds.get(c, float)) for c, v in columns.items()})
-    frames = [read(about[name]) for name in ("metrics", "calibration")]
-    return Evaluation(replace(preds, path=None), *frames, **{name: about[name] for name in _SETTINGS})
+    kinds: dict[str, Any] = {"metric": "str", "class": object, "n": int, "bin": int}
+
+    def read(columns):
+        return pd.DataFrame({c: pd.Series(v, dtype=kinds.get(c, float)) for c, v in columns.items()})
+
+    settings = {name: about[name] for name in _SETTINGS}
+    return Evaluation(replace(preds, path=None), read(about["metrics"]), read(about["calibration"]), **settings)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 # %% ../../nbs/32_evaluate.intervals.ipynb #make-strata
 def make_strata(
@@ -28,7 +29,7 @@ def resample_weights(
     strata: np.ndarray,  # (n,) from `make_strata`; zeros for no strata
     n_boot: int = 1000,  # Resamples
     random_state: int = 0,  # Seed
-    megabytes: float = 32.0,  # Memory of a chunk
+    megabytes: float = 8.0,  # Memory of a chunk; small ones stay in the processor's cache
 ) -> Iterator[np.ndarray]:  # (n, resamples) float32, n_boot columns in all
     "Weights of images in stratified bootstrap resamples"
     rng = np.random.default_rng(random_state)
@@ -60,8 +61,8 @@ def bootstrap(
 
 # %% ../../nbs/32_evaluate.intervals.ipynb #wilson
 def wilson(
-    share: np.ndarray,  # Observed shares, 0…1
-    n: np.ndarray,  # Images behind each
+    share: npt.ArrayLike,  # Observed shares, 0…1
+    n: npt.ArrayLike,  # Images behind each
     level: float = 0.95,  # Confidence
 ) -> tuple[np.ndarray, np.ndarray]:  # Low, high
     "Wilson's score interval of a share of n images; NaN where n is 0"
@@ -80,9 +81,9 @@ def _z(level: float) -> float:
 
 # %% ../../nbs/32_evaluate.intervals.ipynb #interval
 def interval(
-    value: np.ndarray,  # (…) the metric on all images
+    value: npt.ArrayLike,  # (…) the metric on all images
     resamples: np.ndarray,  # (…, n_boot) the metric in each resample; NaN where it is not defined there
-    n: np.ndarray,  # (…) images behind the metric, for where nothing varies
+    n: npt.ArrayLike,  # (…) images behind the metric, for where nothing varies
     level: float = 0.95,  # Confidence
     share: bool = True,  # Whether the metric lies between 0 and 1; else it is 0 or more
 ) -> tuple[np.ndarray, np.ndarray]:  # Low, high: (…) each; NaN where unknown
@@ -96,7 +97,7 @@ def interval(
         low, high = ((o / (1 + o)) if share else o for o in (odds / step, odds * step))
     still = ~(spread > 1e-7) | (slope <= 0) | ~np.isfinite(step)
     bounds = wilson(value, n, level) if share else (np.full(value.shape, np.nan),) * 2
-    return tuple(np.where(still, w, b)[()] for w, b in zip(bounds, (low, high), strict=True))
+    return np.where(still, bounds[0], low)[()], np.where(still, bounds[1], high)[()]
 
 
 def _spread(resamples: np.ndarray) -> np.ndarray:

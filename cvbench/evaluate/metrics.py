@@ -89,7 +89,8 @@ def class_counts(
     "Counts behind precision, recall and F1"
     w = _weights(weights, len(target))
     hit = np.where(np.asarray(target) == pred, target, n_classes)
-    return tuple(_Groups(g, n_classes + 1)(w)[:n_classes] for g in (hit, pred, target))
+    hits, predicted, actual = (_Groups(g, n_classes + 1)(w)[:n_classes] for g in (hit, pred, target))
+    return hits, predicted, actual
 
 # %% ../../nbs/30_evaluate.metrics.ipynb #precision
 def precision(
@@ -292,7 +293,10 @@ def make_measure(
     n, k = scores.shape
     hit = target == pred
     groups = [_Groups(g, k + 1) for g in (np.where(hit, target, k), pred, target)]
-    wants = lambda *names: only is None or any(name in only for name in names)
+
+    def wants(*names):
+        return only is None or any(name in only for name in names)
+
     ranks = [_Ranks(target == c, scores[:, c]) for c in range(k)] if wants(*_RANKED) else []
     losses = log_losses(target, scores) if wants("log_loss") else None
     sure = _Bins(scores[np.arange(n), pred], hit, bins) if wants("calibration_error") else None
@@ -304,7 +308,7 @@ def make_measure(
         out |= _from_ranks([r(w) for r in ranks]) if ranks else {}
         out |= {} if losses is None else {"log_loss": losses.astype(w.dtype) @ w / w.sum(0, dtype=float)}
         out |= {} if sure is None else _from_bins(sure(w))
-        return {name: v for name, v in out.items() if only is None or name in only}
+        return {name: v for name, v in out.items() if only is None or name in only or name.startswith("bin_")}
 
     return measure
 

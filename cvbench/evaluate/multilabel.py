@@ -49,7 +49,8 @@ def label_counts(
     "Counts behind precision, recall and F1"
     w = _weights(weights, len(truth))
     truth, pred = np.asarray(truth, bool), np.asarray(pred, bool)
-    return tuple(t.T.astype(w.dtype) @ w for t in (truth & pred, pred, truth))
+    hits, predicted, actual = (t.T.astype(w.dtype) @ w for t in (truth & pred, pred, truth))
+    return hits, predicted, actual
 
 # %% ../../nbs/31_evaluate.multilabel.ipynb #label-losses
 def label_losses(
@@ -86,7 +87,10 @@ def make_label_measure(
 ]:  # Weights → name → () or (n_classes,), and a last axis of resamples
     "All multi-label metrics of one set of predictions, as a function of the weights of its images"
     truth, pred, scores = np.asarray(truth, bool), np.asarray(pred, bool), np.asarray(scores)
-    wants = lambda *names: only is None or any(name in only for name in names)
+
+    def wants(*names):
+        return only is None or any(name in only for name in names)
+
     ranks = [_Ranks(truth[:, c], scores[:, c]) for c in range(truth.shape[1])] if wants(*_RANKED) else []
     losses = label_losses(truth, scores) if wants("log_loss") else None
     sure = _LabelBins(truth, scores, bins) if wants("calibration_error") and len(truth) else None
@@ -98,6 +102,6 @@ def make_label_measure(
         out |= _from_ranks([r(w) for r in ranks]) if ranks else {}
         out |= {} if losses is None else {"log_loss": losses.astype(w.dtype) @ w / w.sum(0, dtype=float)}
         out |= {} if sure is None else _from_bins(sure(w))
-        return {name: v for name, v in out.items() if only is None or name in only}
+        return {name: v for name, v in out.items() if only is None or name in only or name.startswith("bin_")}
 
     return measure
