@@ -170,7 +170,7 @@ def test_kill_leaves_the_old_page(tmp_path):
     out = render_report(nb, tmp_path / "hello.html")
     old = out.read_bytes()
     code = f"from cvbench.report.runner import render_report; render_report({str(nb)!r}, {str(out)!r}, loud=True)"
-    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not (tmp_path / "busy").exists():
         assert job.poll() is None and time.monotonic() < deadline
@@ -194,3 +194,21 @@ def test_the_record_reaches_the_footer(tmp_path):
     text = render_report(write_notebook(tmp_path / "hello.ipynb", code), tmp_path / "hello.html").read_text()
     footer = text[text.index("<footer>") :]
     assert "parts@v3" in footer and "cafe01" in footer and "<dt>seed</dt><dd>7</dd>" in footer
+
+
+def test_a_dead_kernel_is_an_error_too(tmp_path):
+    nb = write_notebook(tmp_path / "hello.ipynb", "print('before')", "import os; os._exit(3)")
+    with pytest.raises(ReportError, match="kernel stopped"):
+        render_report(nb, tmp_path / "hello.html")
+    assert not (tmp_path / "hello.html").exists()
+
+
+def test_files_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "tr0ub4dor&three")
+    code = "from cvbench.report.runner import record_file; record_file('README.md', f'# {name} tr0ub4dor&three')"
+    nb = write_notebook(tmp_path / "hello.ipynb", code)
+    text = render_report(nb, tmp_path / "out" / "hello.html").read_text()
+    assert (tmp_path / "out/README.md").read_text() == "# world [secret]"
+    assert "world" not in text[text.index("<main>") : text.index("<footer>")].replace(code, "")
+    with pytest.raises(ReportError, match="not usable as a folder name"):
+        render_report(write_notebook(tmp_path / "up.ipynb", code.replace("README", "../README")), tmp_path / "up.html")

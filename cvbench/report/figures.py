@@ -384,6 +384,7 @@ def _short(cell: str) -> str:
 def make_table(
     table: pd.DataFrame,  # Any; `Html` cells stay markup, low and high join value as its interval
     limit: int = 200,  # Rows shown at most
+    fold: int = 30,  # Tables with more rows open on a click
 ) -> Html:
     "A table as HTML, everything in it escaped"
     rows = table.head(limit)
@@ -402,7 +403,8 @@ def make_table(
         for row in rows.itertuples(index=False)
     )
     more = f"<p style='color:var(--cv-muted,#667080)'>{hidden:,} more rows</p>" if hidden > 0 else ""
-    return Html(f"<table class=data><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}")
+    text = f"<table class=data><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    return Html(f"<details><summary>{len(table):,} rows</summary>{text}</details>" if len(rows) > fold else text)
 
 # %% ../../nbs/60_report.figures.ipynb #make-tiles
 def make_tiles(

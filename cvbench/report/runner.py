@@ -32,9 +32,9 @@ from ..core.settings import load_settings
 # %% ../../nbs/61_report.runner.ipynb #report-folders
 def _report_folders() -> list[Path]:
     here = Path.cwd()
-    around = [p / "reports" for p in (here, *here.parents) if (p / "settings.ini").is_file() or p == here]
     package = Path(str(resources.files("cvbench")))
-    return [*around, package.parent / "reports", package / "_reports"]
+    homes = [p for p in (*here.parents, package.parent) if (p / "settings.ini").is_file()]
+    return [*(p / "reports" for p in (here, *homes)), package / "_reports"]
 
 # %% ../../nbs/61_report.runner.ipynb #find-report
 def find_report(
@@ -275,17 +275,17 @@ def _execute(nb: Any, name: str, progress: bool) -> Exception | None:
     from papermill.engines import papermill_engines
     from traitlets.config import Config
 
-    bar = {"desc": f"report {name}", "disable": None if progress else True}
-    config = Config()
-    if os.name == "posix" and len(tempfile.gettempdir()) < 60:  # no port; a socket's path holds 107 characters
-        config.KernelManager.transport = "ipc"
-    try:
-        papermill_engines.execute_notebook_with_engine(
-            None, nb, kernel_name="python3", output_path=None, progress_bar=bar, start_timeout=120, config=config,
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )  # fmt: skip
-    except Exception as e:  # a dead kernel, or one that did not start
-        return e
+    options: dict[str, Any] = {"progress_bar": {"desc": f"report {name}", "disable": None if progress else True}}
+    options |= {"start_timeout": 120, "extra_arguments": ["--IPKernelApp.log_level=50"]}
+    with tempfile.TemporaryDirectory(prefix="cvbench-", ignore_cleanup_errors=True) as folder:
+        config = options["config"] = Config()
+        config.KernelManager.connection_file = f"{folder}/kernel.json"
+        if os.name == "posix" and len(folder) < 90:  # sockets, no port; the path of one holds 107 characters
+            config.KernelManager.transport, config.KernelManager.ip = "ipc", f"{folder}/kernel"
+        try:
+            papermill_engines.execute_notebook_with_engine(None, nb, kernel_name="python3", output_path=None, **options)
+        except Exception as e:  # a dead kernel, or one that did not start
+            return e
     return None
 
 # %% ../../nbs/61_report.runner.ipynb #failure
