@@ -220,6 +220,61 @@ def test_anything_else_is_refused_with_help(condition, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+words = [
+    "light",
+    "blur",
+    "part",
+    "good",
+    "day",
+    "`my col`",
+    "target",
+    "'dim'",
+    "1",
+    "0",
+    "2.5",
+    "1e999",
+    "9" * 30,
+    "None",
+    "True",
+]
+words += [
+    "and",
+    "or",
+    "not",
+    "in",
+    "==",
+    "!=",
+    "<",
+    ">=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "(",
+    ")",
+    "[",
+    "]",
+    ",",
+    "~",
+    "%",
+    ".",
+    "`",
+    "'",
+    "is",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(words), max_size=9).map(" ".join) | st.text(max_size=30))
+def test_any_text_is_a_condition_or_a_value_error(text):
+    try:
+        rows = match_rows(TABLE, text)
+    except ValueError:
+        return
+    assert rows.dtype == bool
+    assert rows.shape == (len(TABLE),)
+
+
 def test_by_covers_every_image_once():
     p = predictions()
     ev = evaluate(p, n_boot=50)
@@ -236,6 +291,8 @@ def test_by_covers_every_image_once():
         ev.by("ligth")
     with pytest.raises(KeyError, match="accuracy"):
         ev.by("light", metric="acuracy")
+    with pytest.raises(ValueError, match="too finely"):
+        evaluate(predictions(250), n_boot=10).by("sample_id")
 
 
 def test_by_keeps_missing_values():

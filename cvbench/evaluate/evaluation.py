@@ -141,7 +141,7 @@ def match_rows(
         raise ValueError(
             f"{where[:200]!r} is not a condition ({type(e).__name__}). Write it like: light == 'dim' and blur > 2."
         ) from e
-    except (TypeError, pa.ArrowException) as e:
+    except (TypeError, ArithmeticError, pa.ArrowException) as e:
         raise ValueError(
             f"{where[:200]!r} compares what cannot be compared ({e}). Quote text, and leave numbers bare."
         ) from e
@@ -359,6 +359,10 @@ class Evaluation:
         name = metric or self.headline.name
         self.metric(name)
         keys = _group(_column(column, self.samples), groups)
+        if keys.nunique() > 200:
+            raise ValueError(
+                f"column {column!r} has {keys.nunique()} different values, which divides the images too finely. Pass one with at most 200."
+            )
         out = []
         for key in sorted(keys.unique(), key=lambda k: (k == "missing", k) if isinstance(k, str) else (False, k)):
             part = _evaluate(
