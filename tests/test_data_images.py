@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
-from cvbench.data.images import check_header, check_image, decode_image, make_thumbnail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
+
+from cvbench.data.images import check_header, check_image, decode_image, make_thumbnail
 
 PHOTO = Image.fromarray((np.indices((48, 64)).sum(0)[..., None] * [2, 1, 0.5]).astype(np.uint8))
 
@@ -22,11 +23,16 @@ def encode(image, format="PNG", **how):
     return to.getvalue()
 
 
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png_claiming(width, height):
     "A PNG whose header claims a size that its few bytes do not have"
-    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
 
 
 def jpeg_claiming(width, height):
@@ -51,9 +57,11 @@ ANIMATED = {f: encode(FRAMES[0], f, save_all=True, append_images=FRAMES[1:]) for
         (encode(PHOTO)[:20], "header cannot be read (20 bytes)"),
         (encode(Image.new("RGB", (1, 1))), "too small: 1 × 1, the shorter side must have at least 8"),
         (encode(Image.new("RGB", (500, 3))), "too small: 500 × 3"),
-        (png_claiming(40_000, 40_000), "too large: 40000 × 40000 = 1,600.0 megapixels, the setting max_megapixels allows 100"),
+        (
+            png_claiming(40_000, 40_000),
+            "too large: 40000 × 40000 = 1,600.0 megapixels, the setting max_megapixels allows 100",
+        ),
         (jpeg_claiming(40_000, 40_000), "too large: 40000 × 40000"),
-        (encode(Image.new("1", (40_000, 40_000))), "too large: 40000 × 40000"),
         (ANIMATED["GIF"], "animated, 3 frames"),
         (ANIMATED["WEBP"], "animated, 3 frames"),
         (ANIMATED["PNG"], "animated, 3 frames"),
@@ -119,8 +127,12 @@ def test_deep_pixels_are_scaled_not_clipped(pixels, format, expected):
 
 def test_sixteen_bit_colour():
     raw = b"".join(b"\0" + struct.pack(">3H", 0, 32768, 65535) * 8 for _ in range(8))
-    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
     assert decode_image(data).getpixel((0, 0)) == (0, 128, 255)
 
 
@@ -173,7 +185,13 @@ def test_a_cameras_preview_is_no_animation():
 def test_thumbnail_carries_no_metadata():
     exif = Image.Exif()
     exif[ExifTags.Base.Artist] = "somebody"
-    data = encode(PHOTO, "JPEG", exif=exif, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), comment=b"secret")
+    data = encode(
+        PHOTO,
+        "JPEG",
+        exif=exif,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        comment=b"secret",
+    )
     small = make_thumbnail(data, 32)
     back = Image.open(io.BytesIO(small))
     assert back.format == "WEBP"
@@ -190,7 +208,11 @@ def test_any_bytes(data):
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "PPM"]), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6), st.floats(0.2, 1))
+@given(
+    st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "PPM"]),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6),
+    st.floats(0.2, 1),
+)
 def test_any_damage(format, edits, cut):
     "Damaged images decode or get a reason; nothing is raised, nothing is warned of"
     data = bytearray(encode(PHOTO.resize((16, 12)), format))
@@ -210,3 +232,12 @@ def test_warning_filters_and_limit_are_restored():
         w.join()
     assert warnings.filters == before
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_the_limit_is_a_setting(monkeypatch):
+    data = encode(Image.new("1", (1100, 1000)))
+    assert decode_image(data).size == (1100, 1000)
+    monkeypatch.setenv("CVBENCH_MAX_MEGAPIXELS", "1")
+    with pytest.raises(ValueError, match="allows 1"):
+        decode_image(data)
+    assert decode_image(data, 2).size == (1100, 1000)

@@ -4,12 +4,19 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from cvbench.data.splits import assign_splits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvbench.data.splits import assign_splits
+
 NAMES = st.sampled_from(["a", "b", "c", "d"])
-ROWS = st.lists(st.tuples(st.lists(NAMES, max_size=3), st.integers(0, 9) | st.none(), st.sampled_from([None, None, "train", "test"])), min_size=1, max_size=60)
+ROWS = st.lists(
+    st.tuples(
+        st.lists(NAMES, max_size=3), st.integers(0, 9) | st.none(), st.sampled_from([None, None, "train", "test"])
+    ),
+    min_size=1,
+    max_size=60,
+)
 
 
 def ids_of(n, start=0):
@@ -43,7 +50,9 @@ def test_groups_stay_whole_and_order_does_not_matter(rows, seed, random):
     assert all(len(s) == 1 for s in by_group.values())
     order = list(range(len(rows)))
     random.shuffle(order)
-    shuffled = assign_splits([ids[i] for i in order], [rows[i][0] for i in order], [groups[i] for i in order], seed=seed)
+    shuffled = assign_splits(
+        [ids[i] for i in order], [rows[i][0] for i in order], [groups[i] for i in order], seed=seed
+    )
     assert shuffled == [splits[i] for i in order]
 
 

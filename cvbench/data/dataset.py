@@ -89,7 +89,7 @@ def _locked(home: Path) -> Iterator[None]:
     "One writer at a time; the lock ends with its process, however that ends"
     with _write_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-        file = open(home / "lock", "a")
+        file = open(home / "lock", "a")  # noqa: SIM115
     with file:
         try:
             import fcntl
@@ -204,9 +204,9 @@ def _summary(ds: Dataset) -> str:
 # %% ../../nbs/14_data.dataset.ipynb #strip
 def _strip(ds: Dataset, n: int = 10, size: int = 64) -> str:
     "The summary and a few images, as HTML; text from the data is escaped"
-    rows = np.unique(np.linspace(0, len(ds) - 1, min(n, len(ds))).astype(int)) if len(ds) else []
+    rows = np.unique(np.linspace(0, max(len(ds) - 1, 0), min(n, len(ds))).astype(int))
     try:
-        pictures = ds.thumbnails([int(i) for i in rows], size)
+        pictures = ds.thumbnails(rows.tolist(), size)
     except (OSError, ValueError):  # referenced files may be gone
         pictures = []
     tags = "".join(
@@ -231,7 +231,7 @@ def _scan(ds: Dataset, columns: Sequence[str] | None, batch_size: int) -> Iterat
     source = _open(ds.path / "rows.lance", ds.version)
     for start in range(0, len(numbers), batch_size):
         rows = numbers[start : start + batch_size]
-        part = source.take(rows.tolist(), columns=stored).combine_chunks() if stored else None
+        part = source.take(rows.tolist(), columns=stored or ["sample_id"]).combine_chunks()
         images = _take_images(ds, range(start, start + len(rows))) if "image" in schema.names else []
         arrays = [pa.array(images, f.type) if f.name == "image" else part[f.name].chunk(0) for f in schema]
         yield pa.record_batch(arrays, schema=schema)
@@ -251,22 +251,27 @@ def _indexed(ds: Dataset, stamp: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     if ds.only is not None:
         keep = np.flatnonzero(pc.equal(table["split"], ds.only).to_numpy(zero_copy_only=False))
     ids = np.array(table["sample_id"].to_pylist(), "S20")
-    return ids[keep], pc.fill_null(table["_image"], -1).to_numpy()[keep], keep
+    return ids[keep], table["_image"].fill_null(-1).to_numpy()[keep], keep
 
 # %% ../../nbs/14_data.dataset.ipynb #positions
 def _positions(ds: Dataset, rows: Sequence[str] | Sequence[int]) -> np.ndarray:
     "Row numbers of ids or of row numbers; raises `KeyError` or `IndexError`"
     ids = _index(ds)[0]
-    if len(rows) and isinstance(rows[0], str):
-        wanted = np.array([r.encode("ascii", "replace") for r in rows])
+    asked: list[Any] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    if asked and isinstance(asked[0], str):
+        wanted = np.array([r.encode("ascii", "replace") for r in asked])
         at = np.minimum(np.searchsorted(ids, wanted), max(len(ids) - 1, 0))
-        missing = [rows[i] for i in (np.flatnonzero(ids[at] != wanted) if len(ids) else range(len(rows)))]
+        missing = [
+            r
+            for r, found in zip(asked, ids[at] == wanted if len(ids) else [False] * len(asked), strict=True)
+            if not found
+        ]
         if missing:
             raise KeyError(
                 f"{ds.ref}{f', {ds.only},' if ds.only else ''} has no sample_id {missing[0]!r} ({len(missing)} missing). Look them up in ds.table(['sample_id'])."
             )
         return at
-    at = np.asarray(rows, np.int64)
+    at = np.asarray(asked, np.int64)
     if len(at) and (at.min() < -len(ids) or at.max() >= len(ids)):
         raise IndexError(
             f"row {int(at[(at >= len(ids)) | (at < -len(ids))][0])} is outside {ds.ref}, which has {len(ids)} rows."
@@ -314,7 +319,7 @@ class _Checked:
     sample: Sample
     problem: str | None = None
     data: bytes = b""
-    sample_id: str | None = None
+    sample_id: str = ""
     width: int = 0
     height: int = 0
     target: Target = field(default_factory=Target)
@@ -348,6 +353,9 @@ def _in_order(pool: ThreadPoolExecutor, check: Callable, samples: Iterable, ahea
     while waiting:
         yield waiting.popleft().result()
 
+# %% ../../nbs/14_data.dataset.ipynb #f5cb1b61
+_PIECE = (4096, 32_000_000)  # Images and bytes written at a time
+
 # %% ../../nbs/14_data.dataset.ipynb #ImageStore
 class _ImageStore:
     "Appends to images.lance what is not in it yet"
@@ -361,6 +369,7 @@ class _ImageStore:
         if version := _newest(self.path):
             ids = _open(self.path, version).to_table(columns=["sample_id"], scan_in_order=True)["sample_id"].to_pylist()
             self.places, self.version = {s: i for i, s in enumerate(ids)}, version
+        self.old = set(self.places) if keep else None
 
     def add(self, sample_id: str, data: bytes) -> int | None:
         "The place of an image in the table, None where only a reference is kept"
@@ -370,7 +379,7 @@ class _ImageStore:
             self.places[sample_id] = len(self.places)
             self.waiting.append((sample_id, data))
             self.size += len(data)
-            if self.size > 32_000_000 or len(self.waiting) >= 4096:
+            if len(self.waiting) >= _PIECE[0] or self.size >= _PIECE[1]:
                 self.flush()
         return self.places[sample_id]
 
@@ -507,7 +516,7 @@ class _Rows:
     def add(self, c: _Checked, images: _ImageStore) -> None:
         uri = str(c.sample.uri)
         if c.problem:
-            self.set_aside(uri, str(c.sample.meta.get("kind", "image")), c.problem, c.sample_id)
+            self.set_aside(uri, str(c.sample.meta.get("kind", "image")), c.problem, c.sample_id or None)
         elif c.sample_id in self.seen:
             first, labels = self.seen[c.sample_id]
             differ = f", but labelled {', '.join(c.target.labels) or 'nothing'} here and {', '.join(labels) or 'nothing'} there"
@@ -538,9 +547,11 @@ class _Rows:
             return
         *columns, metas = zip(*self.batch, strict=True)
         ids, uris, widths, heights, splits, targets, places = columns
-        for key in {k: None for meta in metas for k in meta}:
-            if key not in self.names:
-                self.names[key] = _column_name(key, self.names.values())
+        new = [k for k in {k: None for meta in metas for k in meta} if k not in self.names]
+        for key in sorted(
+            new, key=lambda k: _column_name(k, ()) != k
+        ):  # a name that needs no change is not taken by another
+            self.names[key] = _column_name(key, self.names.values())
         table = pa.table(
             {
                 "sample_id": pa.array(ids, pa.string()),
@@ -580,22 +591,25 @@ def _content_fingerprint(table: pa.Table, metadata: Sequence[str]) -> str:
     return fingerprint(table.num_rows, f"{total % (1 << 128):032x}")
 
 # %% ../../nbs/14_data.dataset.ipynb #settled-splits
-def _settled_splits(home: Path, ids: Sequence[str]) -> dict[str, str]:
-    "The split each image had last, also in versions before the newest"
+def _settled_splits(home: Path, wanted: set[str], old: set[str] | None) -> dict[str, str]:
+    "The split each image had last; before the newest version only images in `old`, where that is known, need be looked for"
     known: dict[str, str] = {}
-    wanted = set(ids)
     for version in range(_newest(home / "rows.lance"), 0, -1):
         table = _open(home / "rows.lance", version).to_table(columns=["sample_id", "split"])
         for sample_id, split in zip(table["sample_id"].to_pylist(), table["split"].to_pylist(), strict=True):
             if sample_id in wanted:
                 wanted.discard(sample_id)
                 known[sample_id] = split
+        wanted = wanted if old is None else wanted & old
         if not wanted:
             break
     return known
 
 # %% ../../nbs/14_data.dataset.ipynb #with-splits
-def _with_splits(home: Path, table: pa.Table, group: str | None, resplit: bool, **how: Any) -> pa.Table:
+def _with_splits(
+    home: Path, table: pa.Table, old: set[str] | None, group: str | None, resplit: bool, **how: Any
+) -> pa.Table:
+    "The table with a split in every row"
     metadata = [c for c in table.column_names if c not in reserved_columns and c != "_image"]
     if group is not None and group not in metadata:
         raise ValueError(
@@ -605,7 +619,7 @@ def _with_splits(home: Path, table: pa.Table, group: str | None, resplit: bool, 
     groups = [None if g is None else _as_text(g) for g in table[group].to_pylist()] if group else None
     labels = pc.struct_field(table["target"], "labels").to_pylist()
     given = None if resplit else table["split"].to_pylist()
-    known = {} if resplit else _settled_splits(home, ids)
+    known = {} if resplit else _settled_splits(home, set(ids), old)
     splits = assign_splits(ids, labels, groups, given, known, **how)
     return table.set_column(table.column_names.index("split"), "split", pa.array(splits, pa.string()))
 
@@ -718,7 +732,7 @@ def commit(
         if not rows.seen:
             raise _nothing_usable(name, rows.aside)
         kept.flush()
-        table = _with_splits(home, rows.finish(), group, resplit, ratios=ratios, seed=seed)
+        table = _with_splits(home, rows.finish(), kept.old, group, resplit, ratios=ratios, seed=seed)
         info = _describe_rows(table) | {"images": images, "images_version": kept.version, "max_megapixels": limit}
         info |= {"quarantined": len(rows.aside), "aside": _aside_fingerprint(rows.aside)}
         if same := _unchanged(home, info):

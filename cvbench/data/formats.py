@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['check_target', 'polygon_mask', 'read_rle', 'read_coco', 'read_voc', 'read_yolo', 'find_format', 'read_samples']
 
-# %% ../../nbs/12_data.formats.ipynb #6cdfd080
+# %% ../../nbs/12_data.formats.ipynb #3d90608f
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def check_target(
     fits = np.array([int(np.sum(m, dtype=np.int64)) == width * height for m in target.masks], bool)
     keep = area & fits if len(fits) == len(area) else area
     names = target.box_labels or ("object",) * len(boxes)
-    said = [_box_problem(i, names[i], boxes[i], area[i], width, height) for i in np.flatnonzero(~keep)]
+    said = [_box_problem(int(i), names[i], boxes[i], bool(area[i]), width, height) for i in np.flatnonzero(~keep)]
     far = keep & (np.abs(cut - boxes).max(1, initial=0) > 2)
     said += [
         f"object {i + 1} ({names[i]}) reached beyond the image of {width} × {height} and was cut: {_xyxy(boxes[i])}"
@@ -54,9 +54,10 @@ def check_target(
         ), said
     if keep.all() and (cut == boxes).all():
         return target, said
-    pick = lambda values: (
-        tuple(v for v, ok in zip(values, keep, strict=True) if ok) if len(values) == len(keep) else values
-    )
+
+    def pick(values: tuple) -> tuple:
+        return tuple(v for v, ok in zip(values, keep, strict=True) if ok) if len(values) == len(keep) else values
+
     kept = pick(target.box_labels)
     gone = set(target.box_labels) - set(kept)
     labels = tuple(x for x in target.labels if x not in gone)
@@ -151,7 +152,7 @@ def _object_target(boxes: list, names: list[str], masks: list | None = None, pix
     if not masks or all(m is None for m in masks):
         masks = []
     filled = tuple(np.array([pixels], np.uint32) if m is None else m for m in masks)
-    return Target(tuple(sorted(set(names))), boxes, tuple(names), filled)
+    return Target(tuple(sorted(set(names))), np.array(boxes), tuple(names), filled)
 
 # %% ../../nbs/12_data.formats.ipynb #read-coco
 def read_coco(
@@ -280,7 +281,7 @@ def read_voc(
 
 # %% ../../nbs/12_data.formats.ipynb #voc-splits
 def _voc_splits(folder: Path) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name in ("train", "val", "test"):
         file = folder / f"{name}.txt"
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
@@ -371,11 +372,11 @@ def _yolo_sample(image: Path, note: Path, classes: dict[int, str], split: str | 
     text = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
     size = read_size(image) if text.strip() else None
     boxes, names, masks = [], [], []
-    for number, line in enumerate(text.splitlines() if size else [], 1):
+    for number, line in enumerate(text.splitlines() if size else [], 1):  # no size: the image is damaged
         if not line.strip():
             continue
         try:
-            box, name, mask = _yolo_object([float(v) for v in line.split()], classes, size)
+            box, name, mask = _yolo_object([float(v) for v in line.split()], classes, size or (0, 0))
         except ValueError as e:
             yield _left_out(str(image), f"line {number} of {note.name} was left out: {e}")
             continue
@@ -433,8 +434,8 @@ def find_format(
         f"or images ({' '.join(image_suffixes[:9])} …). Pass format= one of {', '.join(_READERS)}."
     )
 
-# %% ../../nbs/12_data.formats.ipynb #997404aa
-_READERS = {
+# %% ../../nbs/12_data.formats.ipynb #c4aacc3c
+_READERS: dict[str, Callable[..., Iterator[Sample]]] = {
     "folder": read_folder,
     "manifest": read_manifest,
     "hf": read_hf,

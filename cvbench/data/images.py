@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['image_suffixes', 'ImageInfo', 'check_header', 'check_image', 'decode_image', 'make_thumbnail', 'read_size']
 
-# %% ../../nbs/10_data.images.ipynb #5e88e95f
+# %% ../../nbs/10_data.images.ipynb #0ec64735
+import functools
 import io
 import os
 import threading
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+from ..core.settings import load_settings
 
 # %% ../../nbs/10_data.images.ipynb #7a89fa3f
 image_suffixes = (
@@ -108,7 +111,7 @@ def _to_uint8(pixels: np.ndarray, mode: str) -> np.ndarray:
     if not np.isfinite(pixels).all():
         raise ValueError("pixels that are not numbers (NaN or infinite)")
     low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
-    if mode.startswith("I;16") or (mode == "I" and 255 < high):
+    if mode.startswith("I;16") or (mode == "I" and high > 255):
         scale, top = 255 / 65535, 65535.0
     else:
         scale, top = (255.0, 1.0) if mode == "F" and high <= 1 else (1.0, 255.0)
@@ -155,13 +158,20 @@ def check_image(
     "Decode an image once and say what is wrong with it; never raises and never warns"
     return _decode(data, max_megapixels, min_side)[0]
 
+# %% ../../nbs/10_data.images.ipynb #limit
+@functools.lru_cache
+def _limit(folder: str, override: str | None) -> float:
+    "The setting, read once for each folder and value of its environment variable"
+    return load_settings(folder).max_megapixels
+
 # %% ../../nbs/10_data.images.ipynb #decode-image
 def decode_image(
     data: bytes,  # Encoded image
-    max_megapixels: float = 100,  # Larger ones are refused by their header
+    max_megapixels: float | None = None,  # Larger ones are refused by their header; from settings by default
 ) -> Image.Image:  # 8-bit RGB, upright
     "The pixels of an image; raises `ValueError` with the reason where there are none"
-    info, rgb = _decode(data, max_megapixels, 1)
+    limit = _limit(os.getcwd(), os.environ.get("CVBENCH_MAX_MEGAPIXELS")) if max_megapixels is None else max_megapixels
+    info, rgb = _decode(data, limit, 1)
     if rgb is None:
         raise ValueError(
             f"the image cannot be used: {info.problem}. Commit sets such images aside; check others with check_image."
@@ -172,7 +182,7 @@ def decode_image(
 def make_thumbnail(
     data: bytes,  # Encoded image
     size: int = 96,  # Longer side of the result, pixels; smaller images are not enlarged
-    max_megapixels: float = 100,  # Larger ones are refused by their header
+    max_megapixels: float | None = None,  # Larger ones are refused by their header; from settings by default
 ) -> bytes:  # WebP
     "A small copy of an image; raises `ValueError` where it cannot be decoded"
     image = decode_image(data, max_megapixels)

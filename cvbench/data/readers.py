@@ -192,7 +192,7 @@ def read_mask(
     if not on.any():
         return Target(labels)
     y, x = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
-    return Target(labels, [[x[0], y[0], x[-1] + 1, y[-1] + 1]], (label,), (encode_rle(on),))
+    return Target(labels, np.array([[x[0], y[0], x[-1] + 1, y[-1] + 1]]), (label,), (encode_rle(on),))
 
 # %% ../../nbs/11_data.readers.ipynb #read-folder
 def read_folder(
@@ -302,9 +302,9 @@ def read_hf(
     "Samples of a Hugging Face data set; raises `ImportError` without `datasets`, `ValueError` without an image column"
     loaded = _load_hf(os.fspath(name), **options)
     parts = loaded if isinstance(loaded, dict) else {options.get("split"): loaded}
-    for part, rows in parts.items():
-        import datasets
+    import datasets
 
+    for part, rows in parts.items():
         images = [k for k, f in rows.features.items() if isinstance(f, datasets.Image)]
         if not images:
             raise ValueError(
@@ -319,7 +319,7 @@ def read_hf(
 # %% ../../nbs/11_data.readers.ipynb #class-names
 def _class_names(feature: Any, value: Any) -> Any:
     inner = getattr(feature, "feature", None) or (feature[0] if isinstance(feature, list) else None)
-    if isinstance(value, list) and hasattr(inner, "int2str"):
+    if isinstance(value, list) and inner is not None and hasattr(inner, "int2str"):
         return [inner.int2str(v) for v in value]
     if hasattr(feature, "int2str") and isinstance(value, int):
         return feature.int2str(value) if value >= 0 else None  # the hub writes −1 for "unknown"

@@ -40,7 +40,7 @@ def _deal(
     strata: dict[str, list] = {}
     for unit in units:
         strata.setdefault(unit[2], []).append(unit)
-    carry, out = np.zeros(len(names)), {}
+    carry, out = np.zeros(len(names)), dict[str, str]()
     for _, members in sorted(strata.items(), key=lambda kv: (len(kv[1]), kv[0])):
         have = np.array([sum(u[1] for u in members if u[3] == s) for s in names])
         free = sorted((u for u in members if u[3] is None), key=lambda u: (_place(u[0], seed), u[0]))
