@@ -22,7 +22,7 @@ from cvbench.core.inspection import (
 )
 from cvbench.core.types import decode_rle
 
-N, SIZE = 630, 64
+N, SIZE = 420, 64
 
 
 @lru_cache
@@ -73,7 +73,7 @@ def test_no_track_straddles_a_split():
     assert t.groupby("track")[["part", "material", "light", "camera", "month", "label"]].nunique().to_numpy().max() == 1
 
 
-@pytest.mark.parametrize("size", [64, 96, 150, 224])
+@pytest.mark.parametrize("size", [64, 150])
 def test_boxes_are_tight_around_masks_inside_the_image(size):
     for s in line(n=42, size=size):
         assert Image.open(io.BytesIO(s.image)).size == (size, size)
@@ -105,9 +105,9 @@ def test_a_part_moves_along_the_belt_with_its_serial():
 def test_weak_slice_is_rare_in_training_only():
     planted, twin = frame(line()), frame(line(weak_slice=False))
     share = planted.eval(weak_slice_rule).groupby(planted.split).mean()
-    assert share["train"] < 0.04 and share["val"] < 0.1 and share["test"] > 0.1
+    assert 0 < share["train"] < 0.03 and share["val"] < 0.05 and share["test"] > 0.15
     clean = twin.eval(weak_slice_rule).groupby(twin.split).mean()
-    assert clean["train"] > 0.1 and clean["test"] == share["test"]
+    assert clean["train"] > 0.15 and clean["val"] > 0.1 and clean["test"] == share["test"]
     same = [a.image == b.image for a, b in zip(line(), line(weak_slice=False), strict=True) if a.split == "test"]
     assert all(same), "the twin's test images are the same, only training differs"
 
