@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from cvbench.report.site import build_site, describe_source, find_pages, main, make_readable
 
@@ -50,7 +51,8 @@ def root(tmp_path):
         code("shrink(b'')"),
     ]
     nbformat.write(new(cells=toy), tmp_path / "nbs/00_core.toy.ipynb")
-    (tmp_path / "nbs/notes/why.md").write_text("# Why\nBack to [start](../index.ipynb#top).")
+    (tmp_path / "nbs/notes/why.md").write_text("# Why\nBack to [start](../index.ipynb#top). ![dot](dot.png)")
+    Image.new("RGB", (2, 2)).save(tmp_path / "nbs/notes/dot.png")
     return tmp_path
 
 
@@ -79,6 +81,7 @@ def test_every_link_leads_to_a_page(root):
         assert len(local) >= 4
         for link in filter(None, local):
             assert (page.parent / link).resolve().is_file(), f"{page.name} links to {link}"
+    assert "data:image/png" in (out / "notes/why.html").read_text()
     assert "https://example.org/a.ipynb" in (out / "index.html").read_text()
 
 

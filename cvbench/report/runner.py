@@ -234,21 +234,24 @@ def make_page(
     nb: Any,  # An executed notebook
     facts: Mapping[str, Any] | None = None,  # Shown in the footer
     template: str = "report.html.j2",  # File in the template folder
+    images: str | os.PathLike = ".",  # Folder that pictures in the text are relative to
     **resources_: Any,  # Further values for the template
 ) -> str:  # HTML
     "A notebook as one self-contained HTML page"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from nbconvert import HTMLExporter
-    folder = Path(str(resources.files("cvbench") / "report" / "templates"))
+    folder = Path(str(resources.files("cvbench"))) / "report/templates"
     heads = (re.search(r"^#\s+(.+)$", c.source, re.M) for c in nb.cells if c.cell_type == "markdown")
     title = next((h[1] for h in heads if h), "cvbench")
     exporter = HTMLExporter(
         template_name="cvbench", template_file=template, extra_template_basedirs=[str(folder)], anchor_link_text="",
-        embed_images=False,
+        embed_images=True,
     )  # fmt: skip
     values = {"title": title, "facts": dict(facts or {}), "css": (folder / "cvbench/page.css").read_text("utf-8")}
-    page, _ = exporter.from_notebook_node(nb, resources={"cvbench": values | resources_})
+    page, _ = exporter.from_notebook_node(
+        nb, resources={"cvbench": values | resources_, "metadata": {"path": str(images)}}
+    )
     return page
 
 # %% ../../nbs/61_report.runner.ipynb #ReportError

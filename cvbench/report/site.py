@@ -209,15 +209,9 @@ def _make(page: Page, pages: list[Page], root: Path) -> str:
         )
         nb.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     up = posixpath.relpath(".", posixpath.dirname(page.address) or ".")
-    text = make_page(
-        nb,
-        template="site.html.j2",
-        site=True,
-        show_code=True,
-        navigation=_navigation(pages, page),
-        home=f"{up}/index.html",
-    )
-    return scrub(text)
+    folder = page.source.parent if page.source else root
+    values: dict[str, Any] = {"show_code": True, "navigation": _navigation(pages, page), "home": f"{up}/index.html"}
+    return scrub(make_page(nb, template="site.html.j2", images=folder, **values))
 
 # %% ../../nbs/63_report.site.ipynb #build-site
 def build_site(
