@@ -157,9 +157,21 @@ def test_forms_of_keys(leak):
 
 
 def test_what_is_no_secret_stays():
-    env = {"EDITOR_KEY": "vi", "SSH_AUTH": "/tmp/agent.sock", "NAME": "parts-lora-1a2b3c4d"}
+    env = {
+        "EDITOR_KEY": "vi",
+        "TOKENIZERS_PARALLELISM": "tokenizer",
+        "SSH_AUTH": "/tmp/agent.sock",
+        "NAME": "parts-lora-1a2b3c4d",
+    }
     text = "parts-lora-1a2b3c4d at 8b0e59b vi /tmp/agent.sock data:image/webp;base64,AKIAABCD2345ABCD2345 tokenizer: bert key=3"
     assert scrub(text, env) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["MY_API_KEY", "apikey", "DB_PASSWORD_PROD", "AWS_SECRET_ACCESS_KEY", "GH_PAT", "HF_TOKEN", "clientSecret"]
+)
+def test_names_that_sound_secret(name):
+    assert scrub("it is correct-horse-battery.", {name: "correct-horse-battery"}) == "it is [secret]."
 
 
 def test_kill_leaves_the_old_page(tmp_path):

@@ -348,7 +348,7 @@ def _front(run: Run, ev: Evaluation, given: Mapping[str, str]) -> dict[str, Any]
     return {k: v for k, v in front.items() if v is not None}
 
 # %% ../../nbs/62_report.cards.ipynb #render
-_COLOURS = {"auto": "var(--cv-accent,#0072b2)", "people": "var(--cv-good,#00795a)", "open": "var(--cv-error,#d55e00)"}
+_COLOURS = {"auto": "var(--cv-accent,#0072b2)", "people": "var(--cv-good,#00795a)", "open": "var(--cv-error,#c24e00)"}
 _SAID = {"auto": "filled automatically", "people": "filled by people", "open": "open"}
 
 

@@ -32,7 +32,7 @@ from ..evaluate.metrics import metric_kinds
 
 # %% ../../nbs/60_report.figures.ipynb #e530c9b7
 _INK, _MUTED, _ON = "#1b1f24", "#667080", "#fefefe"
-_ACCENT, _ERROR, _GOOD = "#0072b2", "#d55e00", "#00795a"
+_ACCENT, _ERROR, _GOOD = "#0072b2", "#c24e00", "#00795a"
 _VARIABLES = {
     _INK: "currentColor",
     _MUTED: f"var(--cv-muted, {_MUTED})",
@@ -279,7 +279,7 @@ def plot_confusion(
             Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=colour, alpha=0.08 + 0.92 * share[i, j], linewidth=0)
         )
         ax.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=8.5 if n <= 12 else 6.5,
-                color=_ON if share[i, j] > 0.55 else _INK)  # fmt: skip
+                color=_ON if share[i, j] > 0.72 else _INK, fontweight="semibold")  # fmt: skip
     ax.set_xlim(-0.5, n - 0.5)
     ax.set_ylim(n - 0.5, -0.5)
     ax.set_aspect("equal")
@@ -475,7 +475,7 @@ def make_confusion_gallery(
     parts = []
     for pair in pairs.to_dict("records"):
         rows = find_examples(samples, pair["target"], pair["pred"], k)
-        title = f"{_cell(pair['target'])} → <span style='color:var(--cv-error,#d55e00)'>{_cell(pair['pred'])}</span>"
+        title = f"{_cell(pair['target'])} → <span style='color:var(--cv-error,#c24e00)'>{_cell(pair['pred'])}</span>"
         head = f"<h3 style='margin:1.2rem 0 .5rem'>{title} <span style='font-weight:400;opacity:.7'>{pair['count']} images</span></h3>"
         grid = make_gallery([images.get(i, b"") for i in rows["sample_id"]], rows[["score", "loss"]], size)
         parts.append(f"<div>{head}{grid}</div>")
@@ -495,7 +495,7 @@ def find_examples(
 def _tile(uri: str, row: Mapping[str, Any], columns: Sequence[str]) -> str:
     target, pred = (_cell(row[k]) if k in row else "" for k in ("target", "pred"))
     wrong = pred and target and target != pred
-    said = f"{target} → <span style='color:var(--cv-error,#d55e00)'>{pred}</span>" if wrong else pred or target
+    said = f"{target} → <span style='color:var(--cv-error,#c24e00)'>{pred}</span>" if wrong else pred or target
     sure = [f"{100 * v:.0f} % sure" for v in [row.get("score")] if isinstance(v, float) and np.isfinite(v)]
     cost = [f"loss {v:.2f}" for v in [row.get("loss")] if isinstance(v, float) and np.isfinite(v)]
     more = [f"{_escape(c)} {_cell(row[c])}" for c in columns if c in row]

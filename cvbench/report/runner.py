@@ -100,8 +100,10 @@ def check_parameters(
         )
     return {k: _convert(k, v, known[k]) for k, v in params.items()}
 
-# %% ../../nbs/61_report.runner.ipynb #644a332c
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|PAT)$", re.I)
+# %% ../../nbs/61_report.runner.ipynb #5b54910d
+_SECRET_NAME = re.compile(
+    r"(^|_)(KEY|TOKEN|SECRET|PASS|PASSPHRASE|CREDENTIAL|AUTH|PAT)S?(_|$)|APIKEY|PASSWORD|PASSWD|SECRET", re.I
+)
 _SECRET_FORM = re.compile(
     r"(?<![\w/+])(?:"
     r"hf_[A-Za-z0-9]{30,}|wandb_v1_[\w-]{20,}|gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}"
