@@ -68,6 +68,7 @@ def test_nothing_in_the_data_is_alive(page):
     assert "x" not in found.loads and not {"b", "iframe"} & set(found.tags)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert text.count("data:image/webp") >= 10
+    assert 'class="stream' not in text, "a cell printed something that is no part of the report"
     assert "1 files could not be used" in text
     assert "cafe01" in text[text.index("<footer>") :]
 

@@ -279,7 +279,7 @@ def plot_confusion(
             Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=colour, alpha=0.08 + 0.92 * share[i, j], linewidth=0)
         )
         ax.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=8.5 if n <= 12 else 6.5,
-                color=_ON if share[i, j] > 0.72 else _INK, fontweight="semibold")  # fmt: skip
+                color=_ON if share[i, j] > 0.72 else _INK, fontweight="bold")  # fmt: skip
     ax.set_xlim(-0.5, n - 0.5)
     ax.set_ylim(n - 0.5, -0.5)
     ax.set_aspect("equal")
