@@ -307,7 +307,7 @@ def _scratch(rng: np.random.Generator, solid: np.ndarray) -> tuple[np.ndarray, n
         p = np.stack([cx + along * np.cos(a) - across * np.sin(a), cy + along * np.sin(a) + across * np.cos(a)], 1)
         if (s := _inside(solid, p)) > score:
             best, score = p, s
-    width = rng.uniform(0.017, 0.027) * np.clip(1.25 - 2 * np.abs(t[:-1] + 0.04), 0.35, 1)
+    width = rng.uniform(0.018, 0.027) * np.clip(1.25 - 2 * np.abs(t[:-1] + 0.04), 0.35, 1)
     return best, width
 
 
@@ -464,14 +464,14 @@ class _Damage(NamedTuple):
 
 def _dents(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray) -> _Damage:
     marks, depth, hollow = [], np.zeros_like(cover), np.zeros_like(cover)
-    for _ in range(int(rng.integers(1, 3))):
+    for _ in range(int(rng.integers(2, 4))):
         (x, y), a = _spot(rng, solid, 0.055), rng.uniform(0, np.pi)
         ratio, radius = rng.uniform(0.7, 1.0), rng.uniform(0.085, 0.125)
         c, s = float(np.cos(a)), float(np.sin(a))
         du, dv = (pose.px - x) * c + (pose.py - y) * s, (pose.py - y) * c - (pose.px - x) * s
         q = (du * du + dv * dv / ratio**2) / radius**2
         bowl = np.square(np.clip(1 - q, 0, 1))
-        depth += 0.72 * radius * bowl
+        depth += 0.90 * radius * bowl
         hollow = np.maximum(hollow, bowl)
         marks.append((q < 0.85) * cover)
     return _Damage(marks, depth, hollow=hollow)
@@ -479,7 +479,7 @@ def _dents(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.n
 
 def _stains(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray, material: str) -> _Damage:
     marks, dark = [], np.zeros_like(cover)
-    for _ in range(int(rng.integers(1, 3))):
+    for _ in range(int(rng.integers(2, 4))):
         x, y = _spot(rng, solid, 0.03)
         q = np.sqrt(np.square(pose.px - x) + np.square(pose.py - y))
         ragged = np.roll(_smooth_noise(rng, len(q), 9, 3), pose.step, 1)
@@ -504,7 +504,7 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
         return _stains(rng, pose, solid, cover, scene.material)
     if scene.defect == "scratch":
         lines = [
-            _strokes(n, [(p + centre, w)]) for p, w in (_scratch(rng, solid) for _ in range(int(rng.integers(1, 3))))
+            _strokes(n, [(p + centre, w)]) for p, w in (_scratch(rng, solid) for _ in range(int(rng.integers(2, 4))))
         ]
         shine, k = np.maximum.reduce(lines), max(1, n // 96)
         flank = np.clip(np.roll(shine, (-k, -k), (0, 1)) - shine, 0, 1)
@@ -538,12 +538,12 @@ def _shine(
             spec += bright * np.clip(1 - np.abs(pose.v - at - tilt * pose.u) * 100, 0, 1)
     chips = 0.0 if geo.chips is None else geo.chips
     aside = 1 - 0.75 * damage.flank
-    diffuse = material.diffuse * (light.ambient + lambert) * (1 - 0.45 * damage.hollow) * aside
+    diffuse = material.diffuse * (light.ambient + lambert) * (1 - 0.55 * damage.hollow) * aside
     spec = spec * (1 - 0.85 * damage.dark) * (1 - 0.5 * chips)
-    mirror = mirror * (1 - damage.matt * damage.dark) * (1 - 0.40 * damage.hollow) * (1 - 0.9 * chips) * aside
+    mirror = mirror * (1 - damage.matt * damage.dark) * (1 - 0.50 * damage.hollow) * (1 - 0.9 * chips) * aside
     bare = damage.shine * (0.4 + lambert)
-    white = 0.15 * bare if not material.metal else 0.0
-    return diffuse, spec + mirror + (0.16 + 0.10 * material.diffuse) * bare, white
+    white = 0.17 * bare if not material.metal else 0.0
+    return diffuse, spec + mirror + (0.28 + 0.05 * material.diffuse) * bare, white
 
 
 def _moved(a: np.ndarray, dx: int, dy: int) -> np.ndarray:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +85,7 @@ def _draw_part(seed: int, track: int, weak_slice: bool, drift: bool) -> _Part:
     ):
         material, light = "steel", "dim"
     serial = f"{'BKRTX'[rng.integers(5)]}{rng.integers(100000):05d}"
-    exposure, reach = rng.normal(0, 0.18), rng.uniform(0.10, 0.20)
+    exposure, reach = rng.normal(0, 0.18), rng.uniform(0.12, 0.30)
     occluder = reach if rng.random() < 0.25 else 0.0
     if drift and month == _MONTHS[-1] and rng.random() < 0.4:
         material = NEW_MATERIAL
@@ -268,7 +267,7 @@ def write_inspection(
         raise FileExistsError(f"{folder} is not empty. Name a new folder, or delete this one.")
     rows = []
     with atomic_path(folder) as new:
-        for number, s in zip(count(), make_inspection(n, **options), strict=False):
+        for number, s in enumerate(make_inspection(n, **options)):
             label = s.target.labels[0]
             path = Path(s.split or "train", label, f"{number:06d}.jpg")
             (new / path).parent.mkdir(parents=True, exist_ok=True)
