@@ -224,3 +224,20 @@ def test_files_beside_the_page(tmp_path, monkeypatch):
     assert "world" not in text[text.index("<main>") : text.index("<footer>")].replace(code, "")
     with pytest.raises(ReportError, match="not usable as a folder name"):
         render_report(write_notebook(tmp_path / "up.ipynb", code.replace("README", "../README")), tmp_path / "up.html")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["</pre></footer><script>alert(1)</script>", "a' onmouseover='alert(1)", "\x1b[31m<b>red</b>", "{{ 7 * 7 }}"],
+)
+def test_parameters_are_data_too(tmp_path, value):
+    nb = write_notebook(tmp_path / "hello.ipynb", "print(name)", "name")
+    page = check_self_contained(render_report(nb, tmp_path / "hello.html", name=value).read_text())
+    assert "b" not in page.tags
+    assert page.tags.count("footer") == 1
+
+
+def test_quiet_without_a_terminal(tmp_path, capsys):
+    nb = write_notebook(tmp_path / "hello.ipynb", "1", "2")
+    render_report(nb, tmp_path / "hello.html", progress=False)
+    assert capsys.readouterr().err == ""
