@@ -295,3 +295,12 @@ def test_magnetic_tile(shared):
         and on[:, x0].any()
         and on[:, x1 - 1].any()
     )
+
+
+def test_splits_beside_other_folders_are_asked_about(tmp_path):
+    for name in ("train/a/1.png", "test/a/2.png", "extra/a/3.png"):
+        put(tmp_path / name)
+    with pytest.raises(ValueError, match=r"called like splits, \['test', 'train'\], beside others, \['extra'\]"):
+        next(read_folder(tmp_path))
+    assert {s.split for s in read_folder(tmp_path, splits=True)} == {"train", "test", "extra"}
+    assert {s.target.labels[0] for s in read_folder(tmp_path, splits=False)} == {"train", "test", "extra"}

@@ -202,15 +202,19 @@ def test_errors_of_lance_keep_their_number(code, monkeypatch):
     assert commit(make(6), "parts").version == 2
 
 
-def test_an_error_in_the_reader_comes_through():
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the cable was pulled"), PermissionError(errno.EACCES, "no access", "labels.xml")]
+)
+def test_an_error_in_the_reader_comes_through(error):
     first = commit(make(4), "parts")
 
     def breaks():
         yield from make(3)
-        raise RuntimeError("the cable was pulled")
+        raise error
 
-    with pytest.raises(RuntimeError, match="the cable was pulled"):
+    with pytest.raises(type(error)) as e:
         commit(breaks(), "parts")
+    assert e.value is error
     assert checkout("parts") == first
 
 

@@ -365,7 +365,8 @@ class _ImageStore:
         self.places: dict[str, int] = {}
         self.waiting: list[tuple[str, bytes]] = []
         self.size = 0
-        _sweep(self.path)
+        with _write_errors(self.path):
+            _sweep(self.path)
         if version := _newest(self.path):
             ids = _open(self.path, version).to_table(columns=["sample_id"], scan_in_order=True)["sample_id"].to_pylist()
             self.places, self.version = {s: i for i, s in enumerate(ids)}, version
@@ -391,7 +392,8 @@ class _ImageStore:
         ids, images = zip(*self.waiting, strict=True)
         table = pa.table({"sample_id": pa.array(ids), "image": pa.array(images, pa.large_binary())})
         mode = "append" if self.version else "create"
-        self.version = lance.write_dataset(table, str(self.path), mode=mode).version
+        with _write_errors(self.path):
+            self.version = lance.write_dataset(table, str(self.path), mode=mode).version
         self.waiting, self.size = [], 0
 
 # %% ../../nbs/14_data.dataset.ipynb #sweep
@@ -665,9 +667,11 @@ def _publish(home: Path, table: pa.Table, info: dict[str, Any]) -> Dataset:
 
     path = home / "rows.lance"
     version = _newest(path)
-    _sweep(path) if not version else None
     header = {b"cvbench": json.dumps({**info, "version": version + 1}, ensure_ascii=False).encode()}
-    lance.write_dataset(table.replace_schema_metadata(header), str(path), mode="overwrite" if version else "create")
+    with _write_errors(path):
+        if not version:
+            _sweep(path)
+        lance.write_dataset(table.replace_schema_metadata(header), str(path), mode="overwrite" if version else "create")
     return _load(home, version + 1)
 
 # %% ../../nbs/14_data.dataset.ipynb #load
@@ -722,7 +726,7 @@ def commit(
     settings, home = load_settings(), _home(name, store)
     limit = settings.max_megapixels if max_megapixels is None else max_megapixels
     threads = workers or settings.workers or os.cpu_count() or 1
-    with _locked(home), _write_errors(home):
+    with _locked(home):
         kept, rows = _ImageStore(home, images == "bytes"), _Rows()
         check = functools.partial(_check_sample, max_megapixels=limit, min_side=min_side)
         total = len(samples) if isinstance(samples, Sequence) else None

@@ -292,12 +292,12 @@ def _voc_splits(folder: Path) -> dict[str, str]:
 def _voc_sample(file: Path, pictures: Path, split: str | None) -> Iterator[Sample]:
     import xml.etree.ElementTree as ET
 
-    data = file.read_bytes()
     try:
+        data = file.read_bytes()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise ValueError("document types and entities are not allowed")
         tree = ET.fromstring(data)
-    except (ET.ParseError, ValueError) as e:
+    except (ET.ParseError, ValueError, OSError) as e:
         yield _left_out(str(file), f"annotations left out, their XML cannot be read: {e}")
         return
     size = tuple(int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
@@ -369,7 +369,11 @@ def _yolo_labels(root: Path) -> str:
 
 # %% ../../nbs/12_data.formats.ipynb #yolo-sample
 def _yolo_sample(image: Path, note: Path, classes: dict[int, str], split: str | None) -> Iterator[Sample]:
-    text = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
+    try:
+        text = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
+    except OSError as e:
+        yield _left_out(str(image), f"annotations left out, {note.name} cannot be read: {e.strerror}")
+        return
     size = read_size(image) if text.strip() else None
     boxes, names, masks = [], [], []
     for number, line in enumerate(text.splitlines() if size else [], 1):  # no size: the image is damaged

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['normal_split', 'read_mask', 'read_folder', 'read_manifest', 'read_hf']
 
-# %% ../../nbs/11_data.readers.ipynb #a53dcbc5
+# %% ../../nbs/11_data.readers.ipynb #65046f18
+import io
 import json
 import os
 import re
@@ -117,7 +118,7 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
         rule = csv.excel
     rule.doublequote = True  # the sniffer saw one line only
     csv.field_size_limit(2**31 - 1)
-    rows = list(csv.DictReader(text.splitlines(keepends=True), dialect=rule, restkey="_more"))
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=rule, restkey="_more"))
     names = [n for n in (rows[0] if rows else {}) if n != "_more"]
     where = [n for n in names if n.strip().lower() in (*_PATHS, *_LABELS, "split")]
     columns = {n: [(r[n] or "").strip() or None for r in rows] for n in names}
@@ -198,14 +199,13 @@ def read_mask(
 def read_folder(
     path: str | os.PathLike,  # Folder of images
     pattern: str | None = None,  # Regular expression such as r"exp(?P<exposure>\d)"; its named groups become metadata
+    splits: bool | None = None,  # Whether the top folders are splits; told by their names by default
 ) -> Iterator[Sample]:
-    "Samples of an image folder; raises `FileNotFoundError` where there is none"
+    "Samples of an image folder; raises `FileNotFoundError` where there is none, `ValueError` where splits and classes cannot be told apart"
     root = _folder(path, "images")
     found = [(p, p.relative_to(root), why) for p, why in _walk(root)]
     tops = {rel.parts[0] for _, rel, why in found if len(rel.parts) > 1 and not why}
-    splits = (
-        bool(tops) and all(t.lower() in _SPLITS for t in tops) and len({_SPLITS[t.lower()] for t in tops}) == len(tops)
-    )
+    splits = _are_splits(root, tops) if splits is None else splits
     table = _side_table(root)
     masks = {p: photo for p, photo in _pairs([p for p, _, why in found if not why]) if _is_mask(p, photo)}
     mask_of = {photo: p for p, photo in masks.items()}
@@ -214,9 +214,19 @@ def read_folder(
             yield Sample(str(file), problem=why)
         elif file not in masks:
             row = table.pop(rel.as_posix(), None)
-            yield from _folder_sample(file, rel, splits, pattern, row, mask_of.get(file))
+            yield from _folder_sample(file, rel, bool(splits), pattern, row, mask_of.get(file))
     for name in table:
         yield Sample(str(root / name), problem=f"file not found: {name} is listed in metadata.csv only")
+
+# %% ../../nbs/11_data.readers.ipynb #are-splits
+def _are_splits(root: Path, tops: set[str]) -> bool:
+    known = {t for t in tops if t.lower() in _SPLITS}
+    if len(known) > 1 and (other := sorted(tops - known)):
+        raise ValueError(
+            f"{root} has folders called like splits, {sorted(known)}, beside others, {other[:5]}. "
+            "Pass splits=True if the top folders are splits, splits=False if they are classes."
+        )
+    return bool(known) and known == tops
 
 # %% ../../nbs/11_data.readers.ipynb #pairs
 def _pairs(files: list[Path]) -> Iterator[tuple[Path, Path]]:
@@ -234,7 +244,7 @@ def _folder_sample(
     file: Path, rel: Path, splits: bool, pattern: str | None, row: dict | None, mask: Path | None
 ) -> Iterator[Sample]:
     parts = [unicodedata.normalize("NFC", p) for p in rel.parts[:-1]]
-    split = _SPLITS[parts.pop(0).lower()] if splits and parts else None
+    split = normal_split(parts.pop(0)) if splits and parts else None
     labels = tuple(parts[:1])
     meta = {}
     if pattern and (m := re.search(pattern, unicodedata.normalize("NFC", rel.as_posix()))):
