@@ -292,16 +292,17 @@ def _voc_splits(folder: Path) -> dict[str, str]:
 def _voc_sample(file: Path, pictures: Path, split: str | None) -> Iterator[Sample]:
     import xml.etree.ElementTree as ET
 
+    names = [f"{file.stem}{s}" for s in (".jpg", ".jpeg", ".png", *image_suffixes)]
     try:
         data = file.read_bytes()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise ValueError("document types and entities are not allowed")
         tree = ET.fromstring(data)
+        size = tuple(int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
     except (ET.ParseError, ValueError, OSError) as e:
-        yield _left_out(str(file), f"annotations left out, their XML cannot be read: {e}")
+        name = next((n for n in names if (pictures / n).is_file()), names[0])
+        yield Sample(str(pictures / name), problem=f"its annotations in {file.name} cannot be read: {e}")
         return
-    size = tuple(int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
-    names = [f"{file.stem}{s}" for s in (".jpg", ".jpeg", ".png", *image_suffixes)]
     name = next((n for n in [tree.findtext("filename") or "", *names] if n and (pictures / n).is_file()), names[0])
     uri, problem = _locate(pictures, name, (size[0], size[1]) if tree.find("object") is not None else None)
     if problem:
@@ -372,7 +373,7 @@ def _yolo_sample(image: Path, note: Path, classes: dict[int, str], split: str | 
     try:
         text = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
     except OSError as e:
-        yield _left_out(str(image), f"annotations left out, {note.name} cannot be read: {e.strerror}")
+        yield Sample(str(image), problem=f"its annotations in {note.name} cannot be read: {e.strerror}")
         return
     size = read_size(image) if text.strip() else None
     boxes, names, masks = [], [], []
