@@ -28,9 +28,11 @@ _Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
 
 # %% ../nbs/99_cli.ipynb #adapter
 def _adapter(kind: str, r: int, blocks: int | None) -> Any:
+    from dataclasses import fields
+
     from cvbench.model.adapters import adapters, make_adapter
 
-    known = adapters[kind].__dataclass_fields__ if kind in adapters else {}
+    known = {f.name for f in fields(adapters[kind])} if kind in adapters else set()
     options = {"r": r, "blocks": blocks}
     return make_adapter(kind, **{k: v for k, v in options.items() if k in known})
 
@@ -182,7 +184,8 @@ def report(
     pairs = [p.partition("=") for p in param or []]
     if wrong := [k for k, eq, _ in pairs if not eq]:
         raise ValueError(f"parameter {wrong[0]!r} has no value. Write -p {wrong[0]}=value.")
-    typer.echo(render_report(name, out=out, **{k: v for k, _, v in pairs}))
+    values: dict[str, Any] = {k: v for k, _, v in pairs}
+    typer.echo(render_report(name, out=out, **values))
 
 # %% ../nbs/99_cli.ipynb #card
 @app.command()

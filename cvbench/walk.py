@@ -106,7 +106,7 @@ def demo(
 
     ds = commit(make_inspection(n), name="inspection")
     say(f"{ds}\n")
-    plan = {
+    plan: dict[str, tuple[Any, bool]] = {
         "LoRA, pretrained": (LoRA(), True),
         "linear probe, pretrained": (LinearProbe(), True),
         "LoRA, random weights": (LoRA(), False),

@@ -4,17 +4,47 @@ import pytest
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel, ViTConfig, ViTModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
+)
 
-from cvbench.model.adapters import IA3, DoRA, FullFineTune, LinearProbe, LoRA, VisualPrompt, adapters, describe_adapter, make_adapter
+from cvbench.model.adapters import (
+    IA3,
+    DoRA,
+    FullFineTune,
+    LinearProbe,
+    LoRA,
+    VisualPrompt,
+    adapters,
+    describe_adapter,
+    make_adapter,
+)
 from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks
 from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+}
 FAMILIES = {
     "timm_vit": lambda: VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=0),
-    "timm_swin": lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=56, embed_dim=24, depths=(2, 2), num_heads=(2, 2), num_classes=0),
-    "timm_convnext": lambda: timm.create_model("convnext_atto", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ls_init_value=1.0, num_classes=0),
+    "timm_swin": lambda: timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=56, embed_dim=24, depths=(2, 2), num_heads=(2, 2), num_classes=0
+    ),
+    "timm_convnext": lambda: timm.create_model(
+        "convnext_atto", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ls_init_value=1.0, num_classes=0
+    ),
     "timm_resnet": lambda: timm.create_model("resnet10t", num_classes=0),
     "hf_vit": lambda: HFEncoder(ViTModel(ViTConfig(**SMALL))),
     "hf_dinov2": lambda: HFEncoder(Dinov2Model(Dinov2Config(**SMALL))),
@@ -27,7 +57,9 @@ NO_TOKENS = {"timm_swin", "timm_convnext", "timm_resnet"}
 
 def build(family, adapter, seed=0):
     torch.manual_seed(seed)
-    return create_model(FAMILIES[family](), classes=["a", "b", "c"], adapter=adapter, transform=Transform(SIZE.get(family, 32), 1.0))
+    return create_model(
+        FAMILIES[family](), classes=["a", "b", "c"], adapter=adapter, transform=Transform(SIZE.get(family, 32), 1.0)
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -100,7 +132,14 @@ def test_only_what_changed_is_stored():
 
 
 def test_every_adapter_describes_itself():
-    for adapter in (LinearProbe(), LoRA(r=3), DoRA(r=3, targets=("qkv",)), IA3(blocks=1), VisualPrompt(2), FullFineTune()):
+    for adapter in (
+        LinearProbe(),
+        LoRA(r=3),
+        DoRA(r=3, targets=("qkv",)),
+        IA3(blocks=1),
+        VisualPrompt(2),
+        FullFineTune(),
+    ):
         about = describe_adapter(adapter)
         assert make_adapter(**about) == adapter
 
@@ -120,7 +159,10 @@ def test_weights_of_another_architecture_are_refused(shared):
 def test_a_module_handed_in_is_left_as_it_was():
     module = FAMILIES["timm_vit"]()
     before = {n: p.clone() for n, p in module.state_dict().items()}
-    models = [create_model(module, classes=["a", "b"], adapter=a, transform=Transform(32, 1.0)) for a in (LoRA(), FullFineTune())]
+    models = [
+        create_model(module, classes=["a", "b"], adapter=a, transform=Transform(32, 1.0))
+        for a in (LoRA(), FullFineTune())
+    ]
     with torch.no_grad():
         models[1].net.encoder.cls_token.add_(1)
     assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())

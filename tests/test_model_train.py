@@ -48,7 +48,9 @@ def small(ds, adapter, **options):
 def job(store, **more):
     env = os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1"} | more
     code = JOB.format(tests=os.path.dirname(__file__))
-    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(store):
@@ -58,7 +60,11 @@ def finish(store):
     folder = store / "runs" / out.split()[-1]
     summary = json.loads((folder / "summary.json").read_text())
     summary.pop("seconds")
-    return summary, (folder / "model" / "model.safetensors").read_bytes(), json.loads((folder / "history.json").read_text())
+    return (
+        summary,
+        (folder / "model" / "model.safetensors").read_bytes(),
+        json.loads((folder / "history.json").read_text()),
+    )
 
 
 def test_killed_and_resumed_ends_with_the_same_bits(tmp_path):
@@ -126,7 +132,10 @@ def test_the_head_start_is_the_probe_and_is_kept_when_nothing_helps():
 
 def test_training_learns_and_seeds_matter():
     ds = digits(600)
-    runs = [train(small(ds, FullFineTune()), ds, epochs=3, lr=3e-3, augment="none", head_start=False, seed=s) for s in (0, 1)]
+    runs = [
+        train(small(ds, FullFineTune()), ds, epochs=3, lr=3e-3, augment="none", head_start=False, seed=s)
+        for s in (0, 1)
+    ]
     assert runs[0].summary["val_loss"] < runs[0].history[0]["val_loss"]
     assert runs[0].summary["model_id"] != runs[1].summary["model_id"]
 

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['code_version', 'lock_hash', 'environment', 'Run', 'start_run', 'load_run']
 
-# %% ../../nbs/05_core.runs.ipynb #e2cb4b15
+# %% ../../nbs/05_core.runs.ipynb #2efe94b3
 import functools
-import json
 import os
 import platform
 import subprocess
@@ -17,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .files import check_name, fingerprint, hash_file, read_json, write_json
+from .files import check_name, fingerprint, read_json, write_json
 from .settings import load_settings
 
 # %% ../../nbs/05_core.runs.ipynb #code-version
@@ -31,11 +30,11 @@ def code_version() -> str:
         version = "0"
     if not any((folder / "nbs").is_dir() and (folder / ".git").exists() for folder in (here, *here.parents)):
         return version
-    git = lambda *a: subprocess.run(
-        ["git", "-C", str(here), *a], capture_output=True, text=True, timeout=20
-    ).stdout.strip()
     try:
-        commit, dirty = git("rev-parse", "--short=8", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+        commit, dirty = (
+            subprocess.run(["git", "-C", str(here), *a], capture_output=True, text=True, timeout=20).stdout.strip()
+            for a in (("rev-parse", "--short=8", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
     except (OSError, subprocess.SubprocessError):
         return version
     return f"{version}+{commit}{'.dirty' if dirty else ''}" if commit else version

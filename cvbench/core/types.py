@@ -60,7 +60,7 @@ class Target:
         d = d or {}
         masks = tuple(np.asarray(m, np.uint32) for m in d.get("masks") or ())
         names = {k: tuple(d.get(k) or ()) for k in ("labels", "box_labels", "texts")}
-        return cls(boxes=d.get("boxes") or [], masks=masks, **names)
+        return cls(boxes=np.asarray(d.get("boxes") or []), masks=masks, **names)
 
 # %% ../../nbs/00_core.types.ipynb #760d48fc
 target_type = pa.struct(

@@ -27,7 +27,7 @@ class LoRA:
     "Low-rank adaptation (Hu et al. 2021), by peft"
 
     r: int = 8  # Rank of the update
-    alpha: float | None = None  # The update is scaled by alpha / r; 2 r by default
+    alpha: int | None = None  # The update is scaled by alpha / r; 2 r by default
     dropout: float = 0.0  # On the input of the update
     blocks: int | None = None  # Adapt the last so many blocks; all by default
     targets: tuple[str, ...] | None = None  # Layer names such as ("qkv", "proj"); the attention's by default
@@ -184,7 +184,8 @@ def add_prompts(
     if width is None:
         raise ValueError(f"a {type(module).__name__} has no token blocks for visual prompts. Use LoRA.")
     n = len(names) if prompt.deep else 1
-    module.prompts = nn.Parameter(torch.randn(n, prompt.tokens, width) * 0.02)
+    prompts = nn.Parameter(torch.randn(n, prompt.tokens, width) * 0.02)
+    module.register_parameter("prompts", prompts)
 
     def before(i: int):
         def hook(_, args):
@@ -194,7 +195,7 @@ def add_prompts(
                     f"visual prompts need blocks on (B, N, {width}) tokens. Got {tuple(x.shape)}; use LoRA."
                 )
             kept = x if i == 0 else x[:, : -prompt.tokens]
-            return (torch.cat([kept, module.prompts[i].expand(len(x), -1, -1)], 1), *args[1:])
+            return (torch.cat([kept, prompts[i].expand(len(x), -1, -1)], 1), *args[1:])
 
         return hook
 

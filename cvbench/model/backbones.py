@@ -149,7 +149,7 @@ def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None
             "write transformers/NAME for a transformers model."
         )
     try:
-        module = timm.create_model(arch, **options)
+        module: Any = timm.create_model(arch, **options)
     except (OSError, RuntimeError) as e:
         raise _unreachable(name, e) from e
     cfg = module.pretrained_cfg or {}
@@ -207,8 +207,8 @@ def _from_transformers(name: str, pretrained: bool, transform: Transform | None)
 # %% ../../nbs/21_model.backbones.ipynb #processor-transform
 def _processor_transform(p) -> Transform:
     size, crop = dict(p.size or {}), dict(getattr(p, "crop_size", None) or {})
-    resized = size.get("shortest_edge") or size.get("height") or 224
-    seen = crop.get("height", resized) if getattr(p, "do_center_crop", False) else resized
+    resized = int(size.get("shortest_edge") or size.get("height") or 224)
+    seen = int(crop.get("height") or resized) if getattr(p, "do_center_crop", False) else resized
     kind = {2: "bilinear", 3: "bicubic"}.get(int(p.resample), "bicubic")
     return Transform(seen, seen / resized, tuple(p.image_mean), tuple(p.image_std), kind)
 
@@ -226,7 +226,7 @@ def _probe_features(module: nn.Module, transform: Transform) -> int:
     return out.shape[1]
 
 # %% ../../nbs/21_model.backbones.ipynb #from-module
-def _from_module(module: nn.Module, transform: Transform | None) -> Backbone:
+def _from_module(module: Any, transform: Transform | None) -> Backbone:
     cfg = getattr(module, "pretrained_cfg", None)
     if transform is None:
         if not cfg:

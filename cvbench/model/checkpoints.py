@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -75,7 +76,7 @@ def load_checkpoint(
 @contextmanager
 def track(
     run: Run,
-    mode: str,  # offline, online or off
+    mode: Any,  # offline, online or off
 ) -> Iterator[Callable[[dict], None]]:  # Call it with numbers to log
     "Mirror a run to wandb; offline needs no account and no network"
     if mode == "off":

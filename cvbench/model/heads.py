@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['encode_targets', 'make_loss', 'extract_features', 'fit_head']
 
-# %% ../../nbs/25_model.heads.ipynb #e0d32f12
+# %% ../../nbs/25_model.heads.ipynb #cfa649ce
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def encode_targets(
     model: Model,
 ) -> torch.Tensor:  # (n,) int64, -1 where unlabelled; or (n, classes) float32 for multi-label
     "Targets as numbers; raises `ValueError` on a class the model does not know"
-    place = {c: i for i, c in enumerate(model.classes)}
+    place: dict[Any, int] = {c: i for i, c in enumerate(model.classes)}
     read = get_task(model.task).read
     named = [read(Target.from_dict(t)) for t in ds.table(["target"])["target"].to_pylist()]
     if unknown := {c for t in named if t is not None for c in ([t] if isinstance(t, str) else t)} - set(place):
@@ -37,7 +38,7 @@ def encode_targets(
         return torch.tensor([-1 if t is None else place[t] for t in named])
     rows = torch.zeros(len(named), len(place))
     for i, t in enumerate(named):
-        rows[i, [place[c] for c in t]] = 1
+        rows[i, [place[c] for c in t or ()]] = 1
     return rows
 
 # %% ../../nbs/25_model.heads.ipynb #make-loss
@@ -112,7 +113,10 @@ def fit_head(
 ) -> float:  # The weight decay chosen
     "Set standardisation and head of a model to the regularised optimum on frozen features"
     mean, std = train_x.mean(0), train_x.std(0).clamp(min=1e-6)
-    scale = lambda x: ((x - mean) / std).double()
+
+    def scale(x: torch.Tensor) -> torch.Tensor:
+        return ((x - mean) / std).double()
+
     x, y = scale(train_x), train_y if train_y.ndim == 1 else train_y.double()
     w, b = torch.zeros(len(model.classes), x.shape[1], dtype=x.dtype), torch.zeros(len(model.classes), dtype=x.dtype)
     best = (math.inf, 0.0, w, b)

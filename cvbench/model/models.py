@@ -23,12 +23,15 @@ from torch import nn
 from ..core.files import atomic_path, fingerprint, read_json, write_json
 from ..core.runs import Run, load_run
 from ..core.tasks import get_task
-from .adapters import Adapter, LinearProbe, LoRA, apply_adapter, describe_adapter, make_adapter
+from .adapters import Adapter, LoRA, apply_adapter, describe_adapter, make_adapter
 from .backbones import Backbone, Transform, create_backbone, find_blocks, hash_state
 
 # %% ../../nbs/23_model.models.ipynb #Classifier
 class Classifier(nn.Module):
     "Encoder, standardised features, linear head: (B, 3, H, W) → (B, classes) logits"
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, encoder: nn.Module, features: int, classes: int):
         super().__init__()
@@ -75,7 +78,7 @@ def create_model(
     | Backbone
     | None = None,  # Anything `create_backbone` takes; a module is copied
     ds=None,  # Data set whose classes and task the model is for
-    adapter: Adapter = LoRA(),  # noqa: B008  What to train beside the head
+    adapter: Adapter = LoRA(),  # What to train beside the head
     *,
     classes: Sequence[str] | None = None,  # Instead of those of `ds`
     task: str | None = None,  # Instead of that of `ds`
@@ -127,7 +130,8 @@ def what_trains(
         rows.append({"part": part, "parameters": p.numel(), "trained": p.numel() * p.requires_grad})
     table = pd.DataFrame(rows).groupby("part", sort=False).sum().reset_index()
     table = _join_equal_blocks(table)
-    table.loc[len(table)] = ["all", table.parameters.sum(), table.trained.sum()]
+    whole = {"part": "all", "parameters": table.parameters.sum(), "trained": table.trained.sum()}
+    table = pd.concat([table, pd.DataFrame([whole])], ignore_index=True)
     return table.assign(share=(table.trained / table.parameters).round(4))
 
 # %% ../../nbs/23_model.models.ipynb #join-equal-blocks
@@ -181,7 +185,8 @@ def load_model(
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(f"no model in {folder}. Its training has not ended; run train again and it resumes.")
     about = read_json(folder / "model.json")
-    transform = Transform(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["transform"].items()})
+    shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["transform"].items()}
+    transform = Transform(**shape)
     if not isinstance(backbone, Backbone):
         weights = None if backbone else about["weights"]
         backbone = create_backbone(

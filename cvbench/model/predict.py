@@ -80,7 +80,10 @@ def _forward(
     net, transform = model.net.eval().to(device), model.backbone.transform
     chunks = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     with ThreadPoolExecutor(load_settings().workers or None) as pool, ThreadPoolExecutor(1) as ahead:
-        decode = lambda chunk: np.stack(list(pool.map(lambda data: load_square(data, transform), ds.images(chunk))))
+
+        def decode(chunk: list[str]) -> np.ndarray:
+            return np.stack(list(pool.map(lambda data: load_square(data, transform), ds.images(chunk))))
+
         coming = ahead.submit(decode, chunks[0])
         for i, chunk in enumerate(chunks):
             squares = torch.from_numpy(coming.result()).to(device)
@@ -98,7 +101,7 @@ def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold:
     if model.task == "classification":
         targets = [t if t in known else None for t in targets]
     else:
-        targets = [tuple(c for c in t if c in known) for t in targets]
+        targets = [tuple(c for c in t or () if c in known) for t in targets]
     preds = make_predictions(
         targets, scores, model.classes, model.task, rows["sample_id"].to_pylist(), threshold=threshold
     )

@@ -176,7 +176,7 @@ def _validate(job: _Job) -> dict[str, float]:
 def train(
     model: Model,  # Its network is trained in place
     ds,  # Data set with the splits train and, if it can be, val
-    recipe: Recipe = Recipe(),  # noqa: B008
+    recipe: Recipe = Recipe(),
     *,
     name: str | None = None,  # What the run's id begins with; data set and adapter by default
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
