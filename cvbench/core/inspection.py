@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from cvbench.core._inspection_render import (
     CAMERAS,
@@ -129,8 +130,6 @@ def _target(label: str, things: list[Thing], size: int) -> Target:
 
 
 def _encode(rgb: np.ndarray, quality: int = 92) -> bytes:
-    from PIL import Image
-
     out = io.BytesIO()
     Image.fromarray(rgb).save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
