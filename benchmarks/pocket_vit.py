@@ -1,17 +1,20 @@
 """Does `pocket_vit` earn its name? Linear probes on four sets of real images that it never saw.
 
-    python benchmarks/pocket_vit.py [--weights FILE] [--sets clothing_small ...] [--save FILE]
+    python benchmarks/pocket_vit.py [--weights FILE] [--sets clothing_small ...] [--save FILE] [--cache FOLDER]
 
 On every set a logistic regression reads frozen features of the pretrained network, of the same network untrained (three seeds),
 and downsized pixels (16 x 16 and 32 x 32 RGB). Features are standardised, the penalty is chosen inside the training part. The
-opponents are taken at their best on the test part. Intervals and paired differences are bootstrapped over source images.
+opponents are taken at their best on the test part. Intervals and paired differences are bootstrapped
+over sources: whole images where crops are scored, physical tiles where one tile was photographed several times.
 The real sets are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
+import re
 import time
 import warnings
 import xml.etree.ElementTree as ET
@@ -24,6 +27,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.sparse.csgraph import connected_components
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -41,9 +45,9 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 class Data:
     "Images of one set, and which part of them is for testing"
 
-    images: np.ndarray  # (n, 96, 96, 3) uint8
+    images: np.ndarray  # (n, 96, 96, 3), uint8
     labels: np.ndarray  # (n,) class names
-    groups: np.ndarray  # (n,) source image of each
+    groups: np.ndarray  # (n,) source of each: image, or physical tile
     balanced: bool  # whether the score is balanced accuracy
     split: np.ndarray | None = None  # (n,) train, val, test; cross-validated over groups if None
 
@@ -53,8 +57,8 @@ def _squash(image: Image.Image) -> np.ndarray:
 
 
 def _crops(rows, least: int, most: int, seed=0) -> Data:
-    "Boxes (file, label, xyxy) of at least 12 px, of classes with `least` of them, at most `most` a class"
-    rows = [r for r in rows if min(r[2][2] - r[2][0], r[2][3] - r[2][1]) >= 12]
+    "Boxes (file, label, xyxy) of at least 4 px, of classes with `least` of them, at most `most` a class"
+    rows = [r for r in rows if min(r[2][2] - r[2][0], r[2][3] - r[2][1]) >= 4]
     rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     counts, taken, chosen = Counter(r[1] for r in rows), Counter(), []
     for file, label, box in rows:
@@ -66,8 +70,8 @@ def _crops(rows, least: int, most: int, seed=0) -> Data:
     return Data(images, labels, groups, balanced=True)
 
 
-def read_clothing_small() -> Data:
-    files = sorted((SHARED / "clothing_small").glob("*/*/*"))
+def read_clothing_small(every: int = 1) -> Data:
+    files = sorted((SHARED / "clothing_small").glob("*/*/*"))[::every]
     splits = {"train": "train", "validation": "val", "test": "test"}
     images = np.stack([_squash(Image.open(f)) for f in files])
     return Data(
@@ -79,10 +83,20 @@ def read_clothing_small() -> Data:
     )
 
 
+def _same_tile(files: list[Path], images: np.ndarray) -> np.ndarray:
+    "Group of each photo: a tile was photographed under six exposures, one after the other, so numbers are near or pictures alike"
+    number = np.array([int(re.search(r"num_(\d+)", f.name)[1]) for f in files])
+    small = pixel_features(images, 24).reshape(len(images), -1, 3).mean(-1)
+    small -= small.mean(1, keepdims=True)
+    small /= np.linalg.norm(small, axis=1, keepdims=True) + 1e-9
+    return connected_components((np.abs(number[:, None] - number) <= 200) | (small @ small.T >= 0.99))[1]
+
+
 def read_magnetic_tile() -> Data:
     files = sorted((SHARED / "magnetic_tile").rglob("*.jpg"))
     labels = np.array([next(p for p in f.parts if p.startswith("MT_")) for f in files])
-    return Data(np.stack([_squash(Image.open(f)) for f in files]), labels, np.arange(len(files)), True)
+    images = np.stack([_squash(Image.open(f)) for f in files])
+    return Data(images, labels, _same_tile(files, images), True)
 
 
 def read_bccd() -> Data:
@@ -104,7 +118,7 @@ def read_coco128() -> Data:
         for a in data["annotations"]
         for x, y, w, h in [a["bbox"]]
     ]
-    return _crops(rows, least=20, most=60)
+    return _crops(rows, least=20, most=400)
 
 
 SETS = {
@@ -185,15 +199,22 @@ def bootstrap(correct: np.ndarray, data: Data, draws=4000, seed=0) -> np.ndarray
     return np.stack([np.nanmean(np.where(total > 0, h / np.maximum(total, 1), np.nan), -1) for h in hits])
 
 
-def compare_set(name: str, data: Data, weights: str | None = None, seeds: int = 3) -> dict:
+def compare_set(name: str, data: Data, weights: str | None = None, seeds: int = 3, cache: str | None = None) -> dict:
     "Scores of all methods on one set, and by how much the pretrained features are ahead of the best opponents"
-    features = {"pocket_vit": pocket_features(data.images, weights)}
-    features |= {f"untrained {s}": pocket_features(data.images, seed=s) for s in range(seeds)}
-    features |= {f"pixels {s}": pixel_features(data.images, s) for s in (16, 32)}
+    features = {"pocket_vit": lambda: pocket_features(data.images, weights)}
+    features |= {f"untrained {s}": functools.partial(pocket_features, data.images, seed=s) for s in range(seeds)}
+    features |= {f"pixels {s}": functools.partial(pixel_features, data.images, s) for s in (16, 32)}
     tested = np.ones(len(data.labels), bool) if data.split is None else data.split == "test"
     part = Data(data.images, data.labels[tested], data.groups[tested], data.balanced)
-    correct = np.stack([(predict_set(x, data) == data.labels)[tested] for x in features.values()])
-    scores = dict(zip(features, bootstrap(correct, part), strict=True))
+    correct = []
+    for method, make in features.items():
+        file = Path(cache or "", f"{name} {method}.npy")
+        kept = cache and method != "pocket_vit" and file.exists()
+        correct.append(np.load(file) if kept else (predict_set(make(), data) == data.labels)[tested])
+        if cache and method != "pocket_vit":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, correct[-1])
+    scores = dict(zip(features, bootstrap(np.stack(correct), part), strict=True))
     row = {
         "set": name,
         "n": int(tested.sum()),
@@ -216,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="a safetensors file instead of the embedded weights")
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--cache", help="folder to keep the opponents' answers in, for trying several weights")
     parser.add_argument("--save", help="write the figures to this JSON file too")
     args, started, rows = parser.parse_args(), time.monotonic(), []
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
@@ -227,7 +249,7 @@ def main() -> None:
         if not (SHARED / name).is_dir():
             print(f"{name:<16} skipped: {name} is not in the folder of shared data")
             continue
-        row = compare_set(name, SETS[name](), args.weights)
+        row = compare_set(name, SETS[name](), args.weights, cache=args.cache)
         rows.append(row)
         print(
             f"{name:<16}{row['n']:>5} {row['score']:<18}"

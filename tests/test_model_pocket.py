@@ -148,9 +148,9 @@ def test_directions_are_those_of_the_stripes():
 
 
 def test_a_short_training_lowers_the_loss(pool, tmp_path):
-    history = recipe.pretrain(pool, tmp_path / "w.safetensors", steps=150, batch=16)
-    assert [h["step"] for h in history] == [50, 100, 150]
-    assert history[-1]["loss"] < 0.85 * history[0]["loss"]
+    history = recipe.pretrain(pool, tmp_path / "w.safetensors", steps=80, batch=8)
+    assert [h["step"] for h in history] == [50, 80]
+    assert history[1]["loss"] < 0.9 * history[0]["loss"]
     assert set(load_file(tmp_path / "w.safetensors")) == set(timm.create_model("pocket_vit").state_dict())
 
 
@@ -204,9 +204,9 @@ def test_probe_beats_untrained_and_pixels_where_it_was_never_trained(benchmark, 
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
     monkeypatch.setattr(benchmark, "SHARED", SHARED)
     monkeypatch.setattr(benchmark, "PENALTIES", (1e-3, 1e-2))
-    whole = benchmark.read_clothing_small()
-    taken = np.random.default_rng(0).permutation(len(whole.labels))[:1500]
-    data = benchmark.Data(whole.images[taken], whole.labels[taken], whole.groups[taken], False)
+    data = benchmark.read_clothing_small(every=2)
+    order = np.random.default_rng(0).permutation(len(data.labels))
+    data.split = np.select([order < 800, order < 1000], ["train", "val"], "test")
     if not pretrained:
         untrained = benchmark.pocket_features
         monkeypatch.setattr(

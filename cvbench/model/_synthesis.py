@@ -19,7 +19,7 @@ _SHARES = (0.36, 0.16, 0.10, 0.14, 0.09, 0.05, 0.05, 0.05)
 PATTERNS = ("plain", "gradient", "cloud", "ridges", "stripes", "checks", "plaid", "weave", "dots", "voronoi", "wood",
             "brushed", "grain", "maze", "rings", "bricks", "gabor", "fur")  # fmt: skip
 DEFECTS = ("scratch", "crack", "hole", "dent", "stain", "break", "fray", "uneven")
-CELL_KINDS = ("disc", "lobed", "granule", "rod", "round")
+CELL_KINDS = ("biconcave", "lobed", "granule", "rod", "round")
 N_FRACTALS, GLYPHS = 48, "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt0123456789?&@"
 
 Parts = list[tuple[str, np.ndarray, float]]  # kind (fill, line, cut), points in [-1, 1] with y down, tone
@@ -674,7 +674,7 @@ def _draw_cells(rng):
     zoom = np.exp(rng.uniform(np.log(0.5), np.log(3)))
     for _ in range(int(np.clip(rng.poisson(14 / zoom), 1, 30))):
         kind = CELL_KINDS[int(rng.choice(5, p=(0.5, 0.2, 0.12, 0.08, 0.1)))]
-        size = zoom * {"disc": 0.085, "lobed": 0.13, "granule": 0.03, "rod": 0.06, "round": 0.1}[kind] * rng.uniform(0.8, 1.2)
+        size = zoom * {"biconcave": 0.085, "lobed": 0.13, "granule": 0.03, "rod": 0.06, "round": 0.1}[kind] * rng.uniform(0.8, 1.2)
         cx, cy, turn = *rng.uniform(-0.5, 0.5, 2), rng.uniform(0, np.pi)
         if rng.random() < 0.15:
             cx, cy = rng.uniform(-0.1, 0.1, 2)
@@ -684,7 +684,7 @@ def _draw_cells(rng):
         r = np.hypot(u, v / squeeze) / (size * ripple)
         mask = np.clip((1 - r) * size * SIZE * 0.7 + 0.5, 0, 1)
         colour = ink * (1 - 0.3 * rng.random())
-        if kind == "disc":
+        if kind == "biconcave":
             body = np.clip(colour + (base - colour) * (rng.uniform(0.2, 0.8) * np.exp(-((r / 0.5) ** 2)))[..., None], 0, 1)
         elif kind == "granule":
             body = dye * rng.uniform(0.5, 1) + 0.1 * _noise(rng, 1)[..., None]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 import cvbench
 
@@ -43,4 +43,5 @@ def pocket_vit(
     "Vision transformer of 2.8 million parameters for images of 96 px"
     shape = {"img_size": 96, "patch_size": 12, "embed_dim": 192, "depth": 6, "num_heads": 3}
     pooling = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
-    return build_model_with_cfg(VisionTransformer, "pocket_vit", pretrained, **(shape | pooling | kwargs))
+    options = shape | pooling | {"pretrained_filter_fn": checkpoint_filter_fn} | kwargs
+    return build_model_with_cfg(VisionTransformer, "pocket_vit", pretrained, **options)

@@ -270,7 +270,7 @@ def _losses(
             logits, _share(truth[name].flatten(1), logits.shape[1], background).repeat(parts, 1)
         )
     terms["image_family"] = 0.2 * F.cross_entropy(heads.image["family"](pooled).float(), truth["family"].repeat(parts))
-    terms["image_descriptor"] = 1.5 * F.mse_loss(
+    terms["image_descriptor"] = 4.0 * F.mse_loss(
         heads.image["descriptor"](pooled).float(), truth["image_descriptor"].repeat(parts, 1)
     )
     return terms
@@ -315,11 +315,9 @@ def _make_optimizers(model: nn.Module, heads: nn.Module, lr: float) -> list[torc
 def _save_weights(model: nn.Module, out: Path) -> None:
     "Half precision, as safetensors"
     with atomic_path(out) as temporary:
-        save_file(
-            {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()},
-            str(temporary),
-            metadata={"format": "pt", "model": "pocket_vit"},
-        )
+        weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
+        save_file(weights, str(temporary), metadata={"format": "pt", "model": "pocket_vit"})
+        temporary.chmod(0o644)
 
 # %% ../../nbs/28_model.pretrain.ipynb #share-gradients
 def _share_gradients(parameters: list[Tensor], elapsed: float) -> float:
@@ -373,7 +371,7 @@ def _begin(
         model.load_state_dict({k: v.float() for k, v in load_file(start).items()})
     average = AveragedModel(model, multi_avg_fn=_move_average)
     optimizers = {f"optimizer{i}": o for i, o in enumerate(_make_optimizers(model, heads, lr))}
-    views = torch.cat([_make_batch(pool, None, k, seed + 10**6, 250, device)[0] for k in range(8)])
+    views = torch.cat([_make_batch(pool, None, k, seed + 10**6, min(250, len(pool)), device)[0] for k in range(8)])
     return _Training({"model": model, "heads": heads, "average": average, **optimizers}), Describer(views).to(device)
 
 # %% ../../nbs/28_model.pretrain.ipynb #take-step
@@ -424,7 +422,7 @@ def pretrain(
             batch_seed = seed + 1000 * rank
             inputs, truth = _make_batch(pool, describer, training.step, batch_seed, batch, target)
             order = torch.rand(batch, 64, generator=torch.Generator().manual_seed(training.step)).argsort(1).to(target)
-            keep = torch.stack(order.chunk(2, 1) if progress < 0.8 else [order])
+            keep = torch.stack(order.chunk(2, 1) if progress < 0.15 else [order])
             rate = lr * min(1, (training.step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
             training.elapsed = time.monotonic() - begun
             recent.append(_take_step(training, inputs, truth, keep, rate))
@@ -459,7 +457,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--start", help="weights to begin with")
+    parser.add_argument("--init", help="weights to begin with")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads a process")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -481,7 +479,7 @@ def main(argv: list[str] | None = None) -> None:
         args.lr,
         args.seed,
         device,
-        args.start,
+        args.init,
     )
     if not dist.is_initialized() or dist.get_rank() == 0:
         print(f"{args.out}: loss {history[-1]['loss']:.3f} after {history[-1]['step']} steps")
