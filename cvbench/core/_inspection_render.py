@@ -455,7 +455,7 @@ class _Damage(NamedTuple):
     marks: list[np.ndarray]  # coverage (n, n) by each defect
     depth: np.ndarray | float = 0.0
     dark: np.ndarray | float = 0.0  # coverage by `tint`, which hides the material
-    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tint: tuple[np.ndarray | float, ...] = (0.0, 0.0, 0.0)
     matt: float = 0.0  # share of the reflection that is lost under `dark`
     hollow: np.ndarray | float = 0.0  # shaded from the sides
     shine: np.ndarray | float = 0.0  # bare bright ground
@@ -486,7 +486,7 @@ def _stains(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.
         blot = 1 - _step(q - 0.022 * ragged, rng.uniform(0.085, 0.130), 0.025)
         dark = np.maximum(dark, blot)
         marks.append((blot > 0.4) * cover)
-    r, g, b = ((0.30, 0.10, 0.02), (0.03, 0.17, 0.09), (0.10, 0.04, 0.24))[int(rng.integers(3))]  # rust, coolant, ink
+    r, g, b = ((0.30, 0.10, 0.02), (0.03, 0.17, 0.09))[int(rng.integers(2))]  # rust, coolant
     if material == "plastic":  # seen on black, too
         r, g, b = 1.2 * r + 0.03, 1.2 * g + 0.03, 1.2 * b + 0.03
     return _Damage(marks, dark=dark, tint=(r, g, b), matt=0.7)
@@ -510,14 +510,20 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
         flank = np.clip(np.roll(shine, (-k, -k), (0, 1)) - shine, 0, 1)
         return _Damage([line * cover for line in lines], 0.010 * shine, shine=shine, flank=flank)
     if scene.defect == "crack":
-        dark = _strokes(n, [(p + centre, w) for p, w in _crack(rng, solid)])
-        return _Damage([dark * cover], 0.008 * dark, dark, (0.015, 0.013, 0.012), 0.95)
-    x, y, radius = hole  # scribed, but never drilled
+        core = _strokes(n, [(p + centre, w) for p, w in _crack(rng, solid)])
+        dye = np.maximum(core, 0.85 * np.clip(2.2 * _blur8(core, 0.013 * n), 0, 1))  # dye penetrant bleeds out of it
+        return _Damage([core * cover], 0.008 * core, dye, _mix((0.75, 0.03, 0.22), (0.02, 0.01, 0.01), core), 0.85)
+    x, y, radius = hole  # layout blue with a scribed cross, but never drilled
     q = np.sqrt(np.square(pose.u - x) + np.square(pose.v - y))
-    cross = np.minimum(np.abs(pose.u - x), np.abs(pose.v - y))
-    dark = _cover(np.maximum(q - radius, np.minimum(cross, np.abs(q - 0.8 * radius)) - 0.006), n)
-    tint = (0.55, 0.55, 0.52) if scene.material == "plastic" else (0.05, 0.05, 0.06)
-    return _Damage([(q < radius) * cover], dark=dark, tint=tint, matt=0.95)
+    cross = _cover(np.minimum(np.abs(pose.u - x), np.abs(pose.v - y)) - 0.006, n)
+    blue = _cover(q - 1.15 * radius, n)
+    return _Damage(
+        [(q < 1.15 * radius) * cover], dark=blue, tint=_mix((0.02, 0.14, 0.62), (0.80, 0.82, 0.85), cross), matt=0.85
+    )
+
+
+def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(p + (q - p) * share for p, q in zip(a, b, strict=True))
 
 
 def _shine(
