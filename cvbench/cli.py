@@ -6,7 +6,8 @@
 __all__ = ['app', 'demo', 'run', 'ingest', 'log', 'adapt', 'predict', 'evaluate', 'compare', 'report', 'card', 'backbones',
            'main']
 
-# %% ../nbs/99_cli.ipynb #19028218
+# %% ../nbs/99_cli.ipynb #b068040c
+import os
 import sys
 from typing import Annotated, Any
 
@@ -209,6 +210,11 @@ def main() -> None:
     "Entry point of the command `cvbench`"
     try:
         app()
-    except (ValueError, OSError, ImportError) as e:
+    except KeyboardInterrupt:
+        typer.echo("cvbench: stopped; the same command goes on where it was", err=True)
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as e:
+        if os.environ.get("CVBENCH_TRACEBACK"):
+            raise
         typer.echo(f"cvbench: {e}", err=True)
         sys.exit(1)

@@ -240,7 +240,7 @@ def _run(model: Model, ds, recipe: Recipe, device: torch.device, run: Run, log: 
             best = _end_epoch(job, at, best, log)
             bar.set_postfix({k: f"{v:.3f}" for k, v in at.history[-1].items() if k.startswith("val")})
     at.seconds = time.perf_counter() - start
-    _finish(model, run, at, best)
+    _finish(model, run, at, best, device)
 
 # %% ../../nbs/27_model.train.ipynb #head-start
 def _head_start(job: _Job) -> float:
@@ -266,11 +266,12 @@ def _end_epoch(
     return best
 
 # %% ../../nbs/27_model.train.ipynb #finish
-def _finish(model: Model, run: Run, at: Progress, best: dict[str, torch.Tensor]) -> None:
+def _finish(model: Model, run: Run, at: Progress, best: dict[str, torch.Tensor], device: torch.device) -> None:
     load_state(model.net.cpu().eval(), best)
     save_model(model, run.path / "model")
     write_json(run.path / "history.json", at.history)
     summary = {"model_id": model.id, "epochs": at.epoch, "best_epoch": at.best_epoch, "seconds": round(at.seconds, 2)}
+    summary["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     summary |= at.history[min(at.best_epoch, len(at.history) - 1)]
     write_json(run.path / "summary.json", summary)
     (run.path / "checkpoint.safetensors").unlink(missing_ok=True)
