@@ -18,14 +18,14 @@ demo: $(READY)  ## The whole walk on embedded data: adapt, evaluate, report, car
 	@$(BIN)/cvbench demo
 
 test: $(READY)  ## Run every notebook and every test
-	@OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n_workers 2 --do_print false
+	@CVBENCH_TRACKER=off OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
 lab: $(READY)  ## Open JupyterLab on the quickstart
 	@$(BIN)/jupyter lab nbs/tutorials/quickstart.ipynb
 
-report: $(READY)  ## Render every notebook of reports/ on the demo's latest run
-	@$(BIN)/cvbench demo --reports-only
+report: $(READY)  ## Render every notebook of reports/ on the latest run
+	@$(BIN)/cvbench report
 
 docs: $(READY) README.md  ## Build the site into _docs, with Quarto where it is installed
 	@$(BIN)/python -m cvbench.report.site --out _docs

@@ -173,20 +173,30 @@ def compare(
 # %% ../nbs/99_cli.ipynb #report
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(help="A notebook of reports/, or the path of your own.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A notebook of reports/, or the path of your own; all of reports/ by default.")
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="Parameter as name=value; repeat for more.")
     ] = None,
     out: Annotated[str | None, typer.Option(help="HTML file to write.")] = None,
 ) -> None:
-    "Run a report notebook and write one self-contained HTML file; prints its path."
-    from cvbench.report.runner import render_report
+    "Run a report notebook, or all on the latest run, into one self-contained HTML file each; prints the paths."
+    from cvbench.core.runs import load_run
+    from cvbench.report.runner import list_reports, render_report
 
     pairs = [p.partition("=") for p in param or []]
     if wrong := [k for k, eq, _ in pairs if not eq]:
         raise ValueError(f"parameter {wrong[0]!r} has no value. Write -p {wrong[0]}=value.")
     values: dict[str, Any] = {k: v for k, _, v in pairs}
-    typer.echo(render_report(name, out=out, **values))
+    if name:
+        typer.echo(render_report(name, out=out, **values))
+        return
+    if out:
+        raise ValueError("--out names one file, but all reports are to be rendered. Name a report.")
+    values["run"] = load_run(values.get("run", "latest")).id
+    for each in list_reports():
+        typer.echo(render_report(each, **values))
 
 # %% ../nbs/99_cli.ipynb #card
 @app.command()

@@ -90,7 +90,7 @@ def _data_name(path: Path) -> str:
 
 # %% ../nbs/98_walk.ipynb #demo
 def demo(
-    n: int = 900,  # Images of the inspection line
+    n: int = 1200,  # Images of the inspection line
     epochs: int = 8,  # Of the two LoRA runs
     say: Callable[[str], None] = print,
 ) -> list[Path]:  # evaluation.html and model_card.html
@@ -104,7 +104,7 @@ def demo(
     from cvbench.model.predict import predict
     from cvbench.model.train import train
 
-    ds = commit(make_inspection(n), name="inspection")
+    ds = commit(make_inspection(n, frames=1), name="inspection")
     say(f"{ds}\n")
     plan: dict[str, tuple[Any, bool]] = {
         "LoRA, pretrained": (LoRA(), True),
@@ -113,7 +113,9 @@ def demo(
     }
     runs, evs = {}, {}
     for title, (adapter, pretrained) in plan.items():
-        runs[title] = train(create_model("pocket_vit", ds, adapter=adapter, pretrained=pretrained), ds, epochs=epochs)
+        runs[title] = train(
+            create_model("pocket_vit", ds, adapter=adapter, pretrained=pretrained), ds, epochs=epochs, lr=3e-3
+        )
         evs[title] = evaluate(predict(runs[title], ds.split("test")))
         say(f"{title:26s}{evs[title].headline}")
     first, probe, control = plan

@@ -13,7 +13,9 @@ CVBENCH = [sys.executable, "-c", "from cvbench.cli import main; main()"]
 
 
 def cvbench(*args, cwd=ROOT, **env):
-    return subprocess.run([*CVBENCH, *map(str, args)], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [*CVBENCH, *map(str, args)], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=600
+    )
 
 
 def test_help_is_light_and_lists_the_commands():
@@ -21,7 +23,19 @@ def test_help_is_light_and_lists_the_commands():
     code += "heavy = {'torch', 'numpy', 'pandas', 'lance', 'sklearn', 'matplotlib', 'IPython'} & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("demo", "run", "ingest", "log", "adapt", "predict", "evaluate", "compare", "report", "card", "backbones"):
+    for command in (
+        "demo",
+        "run",
+        "ingest",
+        "log",
+        "adapt",
+        "predict",
+        "evaluate",
+        "compare",
+        "report",
+        "card",
+        "backbones",
+    ):
         assert command in done.stdout
 
 
@@ -52,7 +66,10 @@ def test_each_step_alone(walked):
     assert "photos" in cvbench("log", "photos", **env).stdout + cvbench("ingest", home / "photos", **env).stdout
     probe = cvbench("adapt", "photos", "--adapter", "probe", **env)
     assert probe.returncode == 0, probe.stderr
-    a, b = probe.stdout.split("\n")[-2].split()[0], next(p.name for p in (home / "store" / "runs").glob("photos-lora-*"))
+    a, b = (
+        probe.stdout.split("\n")[-2].split()[0],
+        next(p.name for p in (home / "store" / "runs").glob("photos-lora-*")),
+    )
     path = cvbench("predict", a, **env).stdout.strip()
     assert path.endswith("test.parquet") and Path(path).exists()
     assert "accuracy" in cvbench("evaluate", a, **env).stdout
@@ -83,11 +100,17 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"cvbench/_reports/evaluation.ipynb", "cvbench/_reports/model_card.ipynb", "cvbench/model/weights/pocket_vit.safetensors"} <= set(names)
+    assert {
+        "cvbench/_reports/evaluation.ipynb",
+        "cvbench/_reports/model_card.ipynb",
+        "cvbench/model/weights/pocket_vit.safetensors",
+    } <= set(names)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import cvbench; from cvbench.report.runner import find_report; from cvbench.model.backbones import create_backbone\n"
     code += "print(cvbench.__file__, find_report('evaluation'), create_backbone('pocket_vit').features)"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "site")], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "site")], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(tmp_path / "site")) == 2

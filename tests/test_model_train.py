@@ -242,3 +242,42 @@ def ds_path(name):
     from cvbench.core.settings import load_settings
 
     return load_settings().store / f"{name}.parquet"
+
+
+PREDICT = """
+import sys
+sys.path.insert(0, {tests!r})
+import cvbench.model.predict as p
+from test_model_train import digits, ds_path, small
+from cvbench.model.adapters import LinearProbe
+p._PART = 8
+ds = digits()
+print(p.predict(small(ds, LinearProbe()), ds, path=ds_path("out")).id)
+"""
+
+
+def test_killed_prediction_goes_on_and_says_the_same(tmp_path):
+    def start(store):
+        env = os.environ | {"CVBENCH_STORE": str(store)}
+        code = PREDICT.format(tests=os.path.dirname(__file__))
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole, err = start(tmp_path / "whole").communicate(timeout=300)
+    assert whole, err
+    store, deadline = tmp_path / "killed", time.monotonic() + 120
+    p = start(store)
+    while p.poll() is None and not list(store.glob(".out-*/000004.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    p.kill()
+    p.communicate()
+    done = len(list(store.glob(".out-*/*.parquet")))
+    assert p.returncode == -signal.SIGKILL and done >= 4 and not (store / "out.parquet").exists()
+    again, err = start(store).communicate(timeout=300)
+    assert again == whole, err
+    assert not list(store.glob(".out-*"))

@@ -95,11 +95,15 @@ def start_run(
 
 # %% ../../nbs/05_core.runs.ipynb #load-run
 def load_run(
-    run: str | os.PathLike,  # Run id, or its folder
+    run: str | os.PathLike,  # Run id, its folder, or "latest": the last one finished
     store: str | os.PathLike | None = None,  # Store folder; from settings by default
 ) -> Run:
     "Open a run; raises `FileNotFoundError` with the ids there are"
     runs = Path(store or load_settings().store) / "runs"
+    if run == "latest":
+        run = max(
+            runs.glob("*/summary.json"), key=lambda p: p.stat().st_mtime, default=runs / "none/summary.json"
+        ).parent.name
     path = Path(run) if Path(run).is_dir() else runs / check_name(str(run), "run")
     if not (path / "run.json").exists():
         known = sorted(p.parent.name for p in runs.glob("*/run.json"))

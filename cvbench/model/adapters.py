@@ -30,7 +30,7 @@ class LoRA:
     alpha: int | None = None  # The update is scaled by alpha / r; 2 r by default
     dropout: float = 0.0  # On the input of the update
     blocks: int | None = None  # Adapt the last so many blocks; all by default
-    targets: tuple[str, ...] | None = None  # Layer names such as ("qkv", "proj"); the attention's by default
+    targets: str | tuple[str, ...] = "all-linear"  # all-linear, attention, or layer names such as ("qkv", "proj")
 
     def __post_init__(self):
         if self.r < 1:
@@ -87,7 +87,7 @@ def make_adapter(
     "The config of that name; raises `ValueError` with the names there are"
     if kind not in adapters:
         raise ValueError(f"adapter {kind!r} is not known. Pass one of {', '.join(adapters)}.")
-    if options.get("targets"):
+    if isinstance(options.get("targets"), list):
         options["targets"] = tuple(options["targets"])
     return adapters[kind](**options)
 
@@ -98,7 +98,7 @@ _ATTENTION = ({"qkv"}, {"q_proj", "v_proj"}, {"query", "value"}, {"to_q", "to_v"
 def find_targets(
     module: nn.Module,  # An encoder
     blocks: int | None = None,  # Of the last so many blocks; all by default
-    names: Iterable[str] | None = None,  # Layer names to take instead of the attention's
+    targets: str | Iterable[str] = "all-linear",  # all-linear, attention, or names of layers
 ) -> list[str]:  # Full names of layers
     "The layers an adapter goes into; raises `ValueError` when there are none"
     scope = _last_blocks(module, blocks)
@@ -107,21 +107,17 @@ def find_targets(
         if isinstance(m, (nn.Linear, nn.Conv2d)) and any(n.startswith(f"{b}.") for b in scope)
     }  # fmt: skip
     leaf = {n: n.rsplit(".", 1)[-1] for n in layers}
-    if names is not None:
-        found = [n for n in layers if leaf[n] in set(names)]
-        if not found:
-            raise ValueError(
-                f"no layer is called {sorted(names)}. This backbone's blocks have {sorted(set(leaf.values()))}."
-            )
-        return found
-    for known in _ATTENTION:
-        if found := [n for n in layers if leaf[n] in known]:
-            return found
-    linear = [n for n, m in layers.items() if isinstance(m, nn.Linear)]
-    found = linear or [n for n, m in layers.items() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    if targets == "attention":
+        found = next((f for names in _ATTENTION if (f := [n for n in layers if leaf[n] in names])), [])
+    elif targets == "all-linear":
+        found = [n for n, m in layers.items() if isinstance(m, nn.Linear)]
+        found = found or [n for n, m in layers.items() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    else:
+        found = [n for n in layers if leaf[n] in ({targets} if isinstance(targets, str) else set(targets))]
     if not found:
         raise ValueError(
-            f"found no layer to adapt in a {type(module).__name__}. Name them by targets=, or use LinearProbe or FullFineTune."
+            f"no layer fits targets={targets!r}. The blocks of this {type(module).__name__} have {sorted(set(leaf.values()))}; "
+            "name some of these, or use LinearProbe or FullFineTune."
         )
     return found
 
@@ -158,7 +154,7 @@ def _peft_config(module: nn.Module, adapter: LoRA | IA3):
 
     if isinstance(adapter, IA3):
         keys = find_targets(
-            module, adapter.blocks, names=_present(module, {"qkv", "k_proj", "v_proj", "key", "value", "fc2"})
+            module, adapter.blocks, _present(module, {"qkv", "k_proj", "v_proj", "key", "value", "fc2"})
         )
         hidden = [n for n in keys if n.endswith("fc2")]
         return peft.IA3Config(target_modules=keys, feedforward_modules=hidden)
@@ -168,8 +164,8 @@ def _peft_config(module: nn.Module, adapter: LoRA | IA3):
     )  # fmt: skip
 
 # %% ../../nbs/22_model.adapters.ipynb #present
-def _present(module: nn.Module, names: set[str]) -> set[str] | None:
-    return {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)} & names or None
+def _present(module: nn.Module, names: set[str]) -> set[str] | str:
+    return {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)} & names or "all-linear"
 
 # %% ../../nbs/22_model.adapters.ipynb #add-prompts
 def add_prompts(
