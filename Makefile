@@ -8,7 +8,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 unexport PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
-export UV_LINK_MODE := copy
 NBS := nbs reports tests benchmarks
 
 help:  ## List the targets
