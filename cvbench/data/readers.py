@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..core.types import Sample, Target, encode_rle
 from .images import check_header, decode_image, image_suffixes, read_size
