@@ -27,10 +27,14 @@ def _number_of_module() -> dict[str, int]:
 
 
 def _imports(module: Path) -> set[str]:
+    "Modules of cvbench that a file imports, relative imports (as nbdev exports them) resolved"
     found = set()
+    package = module.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+        if isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {source} | {f"{source}.{a.name}" for a in node.names}
         elif isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
     return {n for n in found if n.startswith("cvbench.")}
@@ -53,6 +57,10 @@ def test_every_module_has_its_notebook():
 def test_imports_only_smaller_numbers(module):
     too_high = {n for n in _imports(_file(module)) & set(NUMBERS) if NUMBERS[n] >= NUMBERS[module]}
     assert not too_high, f"{module} ({NUMBERS[module]}) imports {too_high}"
+
+
+def test_imports_are_seen():
+    assert {"cvbench.core.files", "cvbench.core.settings"} <= _imports(_file("cvbench.core.runs"))
 
 
 @pytest.mark.parametrize("module", sorted(NUMBERS))
