@@ -32,8 +32,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import cvbench.model.pocket  # noqa: F401  registers pocket_vit
 
@@ -49,11 +47,19 @@ class Data:
     labels: np.ndarray  # (n,) class names
     groups: np.ndarray  # (n,) source of each: image, or physical tile
     balanced: bool  # whether the score is balanced accuracy
-    split: np.ndarray | None = None  # (n,) train, val, test; cross-validated over groups if None
+    split: np.ndarray | None = None  # (n,) train, val, test; cross-validated three times over groups if None
 
 
 def _squash(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize((96, 96), Image.Resampling.BICUBIC))
+
+
+def _window(image: Image.Image, box, grow: float, least: float = 0) -> np.ndarray:
+    "The square around a box (xyxy), moved inside the image where it can be"
+    (x0, y0, x1, y1), (w, h) = box, image.size
+    side = min(max(grow * max(x1 - x0, y1 - y0), least), w, h)
+    x, y = np.clip((x0 + x1 - side) / 2, 0, w - side), np.clip((y0 + y1 - side) / 2, 0, h - side)
+    return _squash(image.crop([round(v) for v in (x, y, x + side, y + side)]))
 
 
 def _crops(rows, least: int, most: int, seed=0) -> Data:
@@ -65,7 +71,7 @@ def _crops(rows, least: int, most: int, seed=0) -> Data:
         if counts[label] >= least and taken[label] < most:
             taken[label] += 1
             chosen.append((file, label, box))
-    images = np.stack([_squash(Image.open(f).crop([round(v) for v in b])) for f, _, b in chosen])
+    images = np.stack([_window(Image.open(f), b, 1.25) for f, _, b in chosen])
     labels, groups = (np.array(c) for c in zip(*((label, f.name) for f, label, _ in chosen), strict=True))
     return Data(images, labels, groups, balanced=True)
 
@@ -92,11 +98,23 @@ def _same_tile(files: list[Path], images: np.ndarray) -> np.ndarray:
     return connected_components((np.abs(number[:, None] - number) <= 200) | (small @ small.T >= 0.99))[1]
 
 
-def read_magnetic_tile() -> Data:
+def _defect(file: Path) -> tuple[int, int, int, int] | None:
+    "Box around the mask that lies beside a photo; None where it is empty"
+    y, x = np.nonzero(np.asarray(Image.open(file.with_suffix(".png")).convert("L")) >= 128)
+    return (x.min(), y.min(), x.max() + 1, y.max() + 1) if len(x) else None
+
+
+def read_magnetic_tile(seed: int = 0) -> Data:
+    "Windows around the defects; without a defect, a random window as large as one of those"
     files = sorted((SHARED / "magnetic_tile").rglob("*.jpg"))
+    photos, boxes = [Image.open(f).convert("RGB") for f in files], [_defect(f) for f in files]
+    rng, images = np.random.default_rng(seed), []
+    sizes = [max(b[2] - b[0], b[3] - b[1]) for b in boxes if b]
+    for photo, box in zip(photos, boxes, strict=True):
+        x, y, size = *rng.uniform((0, 0), photo.size), rng.choice(sizes)
+        images.append(_window(photo, box or (x - size / 2, y - size / 2, x + size / 2, y + size / 2), 1.6, least=64))
     labels = np.array([next(p for p in f.parts if p.startswith("MT_")) for f in files])
-    images = np.stack([_squash(Image.open(f)) for f in files])
-    return Data(images, labels, _same_tile(files, images), True)
+    return Data(np.stack(images), labels, _same_tile(files, np.stack([_squash(p) for p in photos])), True)
 
 
 def read_bccd() -> Data:
@@ -151,37 +169,37 @@ def pixel_features(images: np.ndarray, size: int) -> np.ndarray:
     return images.reshape(len(images), size, step, size, step, 3).mean((2, 4)).reshape(len(images), -1) / 255
 
 
-def _probe(c: float, balanced: bool):
-    return make_pipeline(
-        StandardScaler(),
-        LogisticRegression(C=c, max_iter=1000, tol=1e-3, class_weight="balanced" if balanced else None),
-    )
-
-
 def _fit_predict(x, data: Data, train: np.ndarray, test: np.ndarray, inner) -> np.ndarray:
-    "Predictions of the probe whose penalty does best on the inner splits of the training part"
-    score = balanced_accuracy_score if data.balanced else accuracy_score
-    x, y = x.astype(np.float32), data.labels
-    best = max(
-        PENALTIES,
-        key=lambda c: np.mean([score(y[v], _probe(c, data.balanced).fit(x[t], y[t]).predict(x[v])) for t, v in inner]),
-    )
-    return _probe(best, data.balanced).fit(x[train], y[train]).predict(x[test])
+    "Predictions for the test part by the probe whose penalty does best on the inner splits of the training part"
+    y, score = data.labels, balanced_accuracy_score if data.balanced else accuracy_score
+    z = ((x - x[train].mean(0)) / (x[train].std(0) + 1e-6)).astype(np.float32)
+    if z.shape[1] > len(
+        train
+    ):  # a rotation, which changes no prediction: what is not in the span of the training part has no weight
+        z = z @ np.linalg.qr(z[train].T)[0]
+
+    def fit(c, rows):
+        weight = "balanced" if data.balanced else None
+        return LogisticRegression(C=c, max_iter=1000, tol=1e-3, class_weight=weight).fit(z[rows], y[rows])
+
+    best = max(PENALTIES, key=lambda c: np.mean([score(y[v], fit(c, t).predict(z[v])) for t, v in inner]))
+    return fit(best, train).predict(z[test])
 
 
-def predict_set(x: np.ndarray, data: Data) -> np.ndarray:
-    "Predicted class of every image for testing; '' for the others"
-    pred = np.full(len(x), "", data.labels.dtype)
+def answer(x: np.ndarray, data: Data, repeats: int = 3) -> np.ndarray:
+    "For every image of the test part how often its class was found: 0 or 1, or the mean over repeated cross-validation"
     if data.split is not None:
         train, val, test = (np.flatnonzero(data.split == s) for s in ("train", "val", "test"))
-        pred[test] = _fit_predict(x, data, train, test, [(train, val)])
-        return pred
-    for train, test in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(x, data.labels, data.groups):
-        folds = StratifiedGroupKFold(3, shuffle=True, random_state=1).split(
-            x[train], data.labels[train], data.groups[train]
-        )
-        pred[test] = _fit_predict(x, data, train, test, [(train[t], train[v]) for t, v in folds])
-    return pred
+        return _fit_predict(x, data, train, test, [(train, val)]) == data.labels[test]
+    correct = np.zeros((repeats, len(x)))
+    for k in range(repeats):
+        for train, test in StratifiedGroupKFold(5, shuffle=True, random_state=k).split(x, data.labels, data.groups):
+            folds = StratifiedGroupKFold(3, shuffle=True, random_state=k).split(
+                x[train], data.labels[train], data.groups[train]
+            )
+            inner = [(train[t], train[v]) for t, v in folds]
+            correct[k, test] = _fit_predict(x, data, train, test, inner) == data.labels[test]
+    return correct.mean(0)
 
 
 def bootstrap(correct: np.ndarray, data: Data, draws=4000, seed=0) -> np.ndarray:
@@ -210,7 +228,7 @@ def compare_set(name: str, data: Data, weights: str | None = None, seeds: int = 
     for method, make in features.items():
         file = Path(cache or "", f"{name} {method}.npy")
         kept = cache and method != "pocket_vit" and file.exists()
-        correct.append(np.load(file) if kept else (predict_set(make(), data) == data.labels)[tested])
+        correct.append(np.load(file) if kept else answer(make(), data))
         if cache and method != "pocket_vit":
             file.parent.mkdir(parents=True, exist_ok=True)
             np.save(file, correct[-1])
