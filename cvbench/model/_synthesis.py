@@ -550,8 +550,7 @@ def _rasterise(parts, rng) -> tuple[np.ndarray, np.ndarray]:
         else:
             on_mask.polygon(xy, fill=255 if kind == "fill" else 0)
             on_tone.polygon(xy, fill=int(np.clip(100 * level, 0, 255)))
-    mask, tone = (np.asarray(im.reduce(2), np.float32) for im in (mask, tone))
-    return mask / 255, tone / 100
+    return np.asarray(mask.reduce(2), np.float32) / 255, np.asarray(tone.reduce(2), np.float32) / 100
 
 
 def _put_object(canvas: _Canvas, index: int, scale: float, centre, turn: float) -> None:
@@ -675,7 +674,7 @@ def _draw_cells(rng):
     for _ in range(int(np.clip(rng.poisson(14 / zoom), 1, 30))):
         kind = CELL_KINDS[int(rng.choice(5, p=(0.5, 0.2, 0.12, 0.08, 0.1)))]
         size = zoom * {"biconcave": 0.085, "lobed": 0.13, "granule": 0.03, "rod": 0.06, "round": 0.1}[kind] * rng.uniform(0.8, 1.2)
-        cx, cy, turn = *rng.uniform(-0.5, 0.5, 2), rng.uniform(0, np.pi)
+        (cx, cy), turn = rng.uniform(-0.5, 0.5, 2), rng.uniform(0, np.pi)
         if rng.random() < 0.15:
             cx, cy = rng.uniform(-0.1, 0.1, 2)
         u, v = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn), (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
@@ -701,7 +700,8 @@ def _draw_cells(rng):
 @functools.cache
 def _systems() -> list[tuple[np.ndarray, np.ndarray]]:
     "Iterated function systems whose attractors fill enough of the square, always the same"
-    rng, found = np.random.default_rng(2020), []
+    rng = np.random.default_rng(2020)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     while len(found) < N_FRACTALS:
         n = int(rng.integers(2, 6))
         maps = rng.uniform(-1, 1, (n, 2, 3))

@@ -41,7 +41,7 @@ def pocket_vit(
     **kwargs: Any,  # What timm's `VisionTransformer` takes
 ) -> VisionTransformer:  # `forward_features`: (n, 64, 192); `forward_head(…, pre_logits=True)`: (n, 192)
     "Vision transformer of 2.8 million parameters for images of 96 px"
-    shape = {"img_size": 96, "patch_size": 12, "embed_dim": 192, "depth": 6, "num_heads": 3}
-    pooling = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
+    shape: dict[str, Any] = {"img_size": 96, "patch_size": 12, "embed_dim": 192, "depth": 6, "num_heads": 3}
+    pooling: dict[str, Any] = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
     options = shape | pooling | {"pretrained_filter_fn": checkpoint_filter_fn} | kwargs
     return build_model_with_cfg(VisionTransformer, "pocket_vit", pretrained, **options)

@@ -161,6 +161,12 @@ def _patch_descriptor(views: Tensor, directions: Tensor) -> Tensor:
 class Describer(nn.Module):
     "Classical description of a whole image, on axes fitted to sample views"
 
+    words: Tensor
+    colours: Tensor
+    mean: Tensor
+    scale: Tensor
+    axes: Tensor
+
     def __init__(self, views: Tensor, dims: int = 192, words: int = 160, seed: int = 0):  # views: (n, 3, 96, 96)
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
@@ -302,7 +308,7 @@ def _make_optimizers(model: nn.Module, heads: nn.Module, lr: float) -> list[torc
     matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in (*model.parameters(), *heads.parameters()) if id(p) not in chosen]
-    plain = [
+    plain: list[dict[str, Any]] = [
         {"params": [p for p in others if p.ndim < 2 or p.shape[0] == 1], "weight_decay": 0.0},
         {"params": [p for p in others if not (p.ndim < 2 or p.shape[0] == 1)]},
     ]
@@ -324,11 +330,12 @@ def _share_gradients(parameters: list[Tensor], elapsed: float) -> float:
     "Mean of the gradients and of the time over all processes, where there are several"
     if not dist.is_initialized():
         return elapsed
-    flat = torch.cat([*(p.grad.flatten() for p in parameters), parameters[0].new_tensor([elapsed])])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([elapsed])])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(part.view_as(p))
+    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
     return float(flat[-1])
 
 # %% ../../nbs/28_model.pretrain.ipynb #Training
@@ -356,7 +363,7 @@ class _Training:
         self.step, self.elapsed, self.history = state["step"], state["elapsed"], state["history"]
 
 # %% ../../nbs/28_model.pretrain.ipynb #move-average
-def _move_average(old: list[Tensor], new: list[Tensor], updates: Tensor) -> None:
+def _move_average(old: Any, new: Any, updates: Tensor | int) -> None:
     "Exponential average whose memory grows with the training, up to a thousand steps"
     torch._foreach_lerp_(old, new, max(0.001, 1 / (float(updates) / 10 + 2)))
 
@@ -382,7 +389,7 @@ def _take_step(
     model, heads, average, *optimizers = training.parts.values()
     with torch.autocast(inputs.device.type, torch.bfloat16):
         terms = _losses(model, heads, inputs, truth, keep)
-    sum(terms.values()).backward()
+    torch.stack(list(terms.values())).sum().backward()
     parameters = [*model.parameters(), *heads.parameters()]
     training.elapsed = _share_gradients(parameters, training.elapsed)
     nn.utils.clip_grad_norm_(parameters, 3.0)
@@ -418,7 +425,7 @@ def pretrain(
     recent, saved = [], time.monotonic()
     begun = saved - training.elapsed
     with tqdm(total=100, unit="%", desc="pretraining", disable=rank > 0 or None) as bar:
-        while (progress := training.step / steps if steps else training.elapsed / (60 * minutes)) < 1:
+        while (progress := training.step / steps if steps else training.elapsed / (60 * (minutes or 0))) < 1:
             batch_seed = seed + 1000 * rank
             inputs, truth = _make_batch(pool, describer, training.step, batch_seed, batch, target)
             order = torch.rand(batch, 64, generator=torch.Generator().manual_seed(training.step)).argsort(1).to(target)
