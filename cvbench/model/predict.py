@@ -35,19 +35,24 @@ def predict(
     path: str | Path | None = None,  # Parquet file to write; in the run's folder, or the store, by default
     batch_size: int = 64,  # Images a forward pass
     threshold: float = 0.5,  # Multi-label: a class is predicted from this probability on
+    precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 says the same on every machine
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
 ) -> Predictions:
     "What a model says of every image; the same question again is answered from disk"
     run = model if isinstance(model, Run) else None
     if not isinstance(model, Model):
         model = load_model(model)
-    model_id, asked = model.id, {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold}
+    model_id, asked = (
+        model.id,
+        {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision},
+    )
     path = Path(path or _default_path(run, model_id, ds))
     if path.exists() and (old := load_predictions(path)).model_id == model_id and old.info.items() >= asked.items():
         return old
     origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
-    _write_parts(model, ds, parts, batch_size, threshold, pick_device(device))
+    with torch.no_grad(), autocast(target := pick_device(device), precision):
+        _write_parts(model, ds, parts, batch_size, threshold, target)
     return _join_parts(parts, path, model, ds, origin)
 
 # %% ../../nbs/29_model.predict.ipynb #default-path
@@ -73,7 +78,6 @@ def _write_parts(model: Model, ds, parts: Path, batch_size: int, threshold: floa
                 pq.write_table(_as_predictions(model, rows, scores, threshold).table, p)
 
 # %% ../../nbs/29_model.predict.ipynb #forward
-@torch.no_grad()
 def _forward(
     model: Model, ds, ids: list[str], batch_size: int, device: torch.device, bar: tqdm
 ) -> Iterator[np.ndarray]:
@@ -89,8 +93,7 @@ def _forward(
             squares = torch.from_numpy(coming.result()).to(device)
             if i + 1 < len(chunks):
                 coming = ahead.submit(decode, chunks[i + 1])
-            with autocast(device, "auto"):
-                z = net(normalise(squares, transform)).double()
+            z = net(normalise(squares, transform)).double()
             yield (z.softmax(1) if model.task == "classification" else z.sigmoid()).float().cpu().numpy()
             bar.update(len(chunk))
 

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from ..core.files import atomic_path, read_json, write_json
 from ._synthesis import CELLS, FAMILIES, PATTERNS, SIZE, THINGS, draw
+from .pixels import autocast
 from .pocket import pocket_vit
 
 # %% ../../nbs/28_model.pretrain.ipynb #Pool
@@ -387,7 +388,7 @@ def _take_step(
 ) -> dict[str, float]:
     "One update of everything; the terms of the loss"
     model, heads, average, *optimizers = training.parts.values()
-    with torch.autocast(inputs.device.type, torch.bfloat16):
+    with autocast(inputs.device, "auto"):
         terms = _losses(model, heads, inputs, truth, keep)
     torch.stack(list(terms.values())).sum().backward()
     parameters = [*model.parameters(), *heads.parameters()]

@@ -42,7 +42,7 @@ class Recipe:
     label_smoothing: float = 0.0  # Share of the probability spread over all classes
     head_start: bool = True  # Fit the head to the frozen features first (Kumar et al. 2022)
     patience: int | None = None  # Stop after so many epochs without a better validation loss
-    precision: str = "auto"  # auto (bfloat16 where the GPU has it) or fp32
+    precision: str = "auto"  # auto (bfloat16 where the hardware has it) or fp32
     seed: int = 0  # Of order, augmentation and dropout
 
     def __post_init__(self):
