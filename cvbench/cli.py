@@ -28,14 +28,18 @@ _Blocks = Annotated[int | None, typer.Option(help="Adapt the last so many blocks
 _Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
 
 # %% ../nbs/99_cli.ipynb #adapter
-def _adapter(kind: str, r: int, blocks: int | None) -> Any:
+def _adapter(kind: str, r: int | None, blocks: int | None) -> Any:
     from dataclasses import fields
 
     from cvbench.model.adapters import adapters, make_adapter
 
     known = {f.name for f in fields(adapters[kind])} if kind in adapters else set()
-    options = {"r": r, "blocks": blocks}
-    return make_adapter(kind, **{k: v for k, v in options.items() if k in known})
+    options = {k: v for k, v in {"r": r, "blocks": blocks}.items() if v is not None}
+    if foreign := set(options) - known if kind in adapters else set():
+        raise ValueError(
+            f"the adapter {kind!r} has no {', '.join(sorted(foreign))}. It takes {', '.join(sorted(known)) or 'no options'}."
+        )
+    return make_adapter(kind, **options)
 
 # %% ../nbs/99_cli.ipynb #demo
 @app.command()
@@ -53,7 +57,7 @@ def run(
     format: _Format = None,
     backbone: _Backbone = None,
     adapter: _Adapter = "lora",
-    r: Annotated[int, typer.Option(help="Rank of LoRA and DoRA.")] = 8,
+    r: Annotated[int | None, typer.Option(help="Rank of LoRA and DoRA; 8 by default.")] = None,
     blocks: _Blocks = None,
     epochs: _Epochs = 10,
 ) -> None:
@@ -102,7 +106,7 @@ def adapt(
     data: Annotated[str, typer.Argument(help="Data set such as parts@v3.")],
     backbone: _Backbone = None,
     adapter: _Adapter = "lora",
-    r: Annotated[int, typer.Option(help="Rank of LoRA and DoRA.")] = 8,
+    r: Annotated[int | None, typer.Option(help="Rank of LoRA and DoRA; 8 by default.")] = None,
     blocks: _Blocks = None,
     epochs: _Epochs = 10,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,

@@ -73,6 +73,10 @@ def open_data(
     from cvbench.data.formats import read_samples
 
     if not Path(source).exists() and format is None:
+        if os.sep in os.fspath(source):
+            raise FileNotFoundError(
+                f"no folder or file at {source}. Pass one that is there, or a data set such as parts@v3."
+            )
         return checkout(str(source))
     ds = commit(
         read_samples(source, format=format), name=name or _data_name(Path(source)), images=images, message=message

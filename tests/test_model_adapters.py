@@ -67,8 +67,7 @@ def build(family, adapter, seed=0):
 def test_contract(family, kind, tmp_path):
     if kind == "prompt" and family in NO_TOKENS:
         with pytest.raises(ValueError, match="use LoRA|Use LoRA"):
-            m = build(family, VisualPrompt())
-            m.net(torch.zeros(1, 3, SIZE[family], SIZE[family]))
+            build(family, VisualPrompt())
         return
     model = build(family, make_adapter(kind))
     size = model.backbone.transform.size
@@ -174,3 +173,82 @@ def test_weights_from_a_file_are_found_again(shared, tmp_path):
     model = create_model(backbone, classes=["a", "b"], adapter=LoRA(r=2, blocks=1))
     save_model(model, tmp_path)
     assert load_model(tmp_path).id == model.id
+
+
+def test_dropout_of_the_adapter_acts_and_only_in_training():
+    x = torch.randn(2, 3, 32, 32)
+
+    def two_passes(dropout, training):
+        model = build("timm_vit", LoRA(dropout=dropout))
+        torch.nn.init.normal_(model.net.head.weight)
+        for n, p in model.net.named_parameters():
+            if "lora_B" in n:
+                torch.nn.init.normal_(p)
+        net = model.net.train(training)
+        return torch.equal(net(x), net(x))
+
+    assert not two_passes(0.9, True)
+    assert two_passes(0.9, False) and two_passes(0.0, True)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224", "resnet10t"])
+def test_features_are_those_of_the_forward_pass(name):
+    backbone = create_backbone(name, pretrained=False)
+    size = backbone.transform.size
+    assert backbone.module.eval()(torch.zeros(1, 3, size, size)).shape == (1, backbone.features)
+
+
+def test_an_untrained_pooler_is_not_used(tmp_path):
+    from transformers import ViTForImageClassification, ViTImageProcessor
+
+    ViTForImageClassification(ViTConfig(**SMALL)).save_pretrained(tmp_path / "cls")
+    ViTModel(ViTConfig(**SMALL)).save_pretrained(tmp_path / "whole")
+    for folder in ("cls", "whole"):
+        ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / folder)
+    x = torch.randn(1, 3, 32, 32)
+    a, b = (create_backbone(tmp_path / "cls", seed=s) for s in (0, 1))
+    assert torch.equal(a.module.eval()(x), b.module.eval()(x)) and not a.module.pooled
+    assert create_backbone(tmp_path / "whole").module.pooled
+    assert a.transform == Transform(32, 1.0, (0.5,) * 3, (0.5,) * 3, "bilinear")
+
+
+def test_weights_are_never_dropped_without_a_word(shared, tmp_path):
+    file = shared / "deit_tiny_plain" / "model.safetensors"
+    one = create_backbone("deit_tiny_patch16_224", weights=file, pretrained=False)
+    assert one.weights_id == create_backbone("deit_tiny_patch16_224", weights=file).weights_id
+    for source in (FAMILIES["timm_vit"](), "transformers/x", "hf-hub:a/b", str(tmp_path)):
+        with pytest.raises(ValueError, match="weights= goes with"):
+            create_backbone(source, weights=file)
+
+
+def test_an_adapted_encoder_is_not_adapted_again():
+    model = build("timm_vit", LoRA())
+    with pytest.raises(ValueError, match="an adapter already"):
+        create_model(model.backbone, classes=["a", "b"])
+
+
+def test_the_square_is_that_of_torchvision_and_a_long_strip_costs_no_memory():
+    import io
+    import tracemalloc
+
+    import numpy as np
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    from cvbench.model.backbones import load_square
+
+    def encoded(pixels):
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        return data.getvalue()
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3)).astype(np.uint8)
+    pixels = np.asarray(Image.fromarray(pixels).resize((400, 240), Image.Resampling.BICUBIC))
+    reference = v2.Compose([v2.Resize(64, v2.InterpolationMode.BICUBIC), v2.CenterCrop(64)])(Image.fromarray(pixels))
+    ours = load_square(encoded(pixels), Transform(64, 1.0))
+    assert np.abs(ours.astype(int) - np.asarray(reference)).mean() < 3
+
+    strip = encoded(np.zeros((8, 20_000, 3), np.uint8))
+    tracemalloc.start()
+    assert load_square(strip, Transform(256, 1.0)).shape == (256, 256, 3)
+    assert tracemalloc.get_traced_memory()[1] < 20e6

@@ -204,7 +204,7 @@ def test_a_layer_the_backbone_does_not_use_is_noticed():
 
     ds = digits()
     model = create_model(Forgetful(), ds, adapter=FullFineTune(), transform=Transform(32, 1.0))
-    with pytest.raises(RuntimeError, match="unused"):
+    with pytest.warns(UserWarning, match="unused"):
         train(model, ds, epochs=1)
 
 
@@ -281,3 +281,38 @@ def test_killed_prediction_goes_on_and_says_the_same(tmp_path):
     again, err = start(store).communicate(timeout=300)
     assert again == whole, err
     assert not list(store.glob(".out-*"))
+
+
+def test_the_splits_given_are_part_of_the_runs_identity():
+    ds = digits()
+    whole = train(small(ds, LinearProbe()), ds)
+    alone = train(small(ds, LinearProbe()), ds.split("train"))
+    assert whole.id != alone.id and "val_loss" in whole.summary and "val_loss" not in alone.summary
+
+
+def _relabelled(keep):
+    for i, s in enumerate(list(read_digits())[:60]):
+        split = ("train", "val", "test")[i % 3]
+        yield Sample(s.uri, s.image, s.target if keep(i, split) else Target(), split)
+
+
+def test_an_unlabelled_val_is_no_val_and_an_unlabelled_train_is_refused():
+    ds = commit(_relabelled(lambda i, split: split != "val"), name="noval")
+    assert "val_loss" not in train(small(ds, LoRA(r=2)), ds, epochs=1).summary
+    ds = commit(_relabelled(lambda i, split: split != "train"), name="notrain")
+    with pytest.raises(ValueError, match="fewer than two training images"):
+        train(small(ds, LoRA(r=2)), ds, epochs=1)
+
+
+def test_recipe_fields_that_do_not_exist_are_refused():
+    ds = digits()
+    with pytest.raises(ValueError, match=r"no \['epoch'\]"):
+        train(small(ds, LinearProbe()), ds, epoch=3)
+
+
+def test_a_model_of_ones_own_module_says_how_it_is_opened():
+    ds = digits()
+    run = train(small(ds, LinearProbe()), ds)
+    with pytest.raises(ValueError, match="backbone=module"):
+        predict(run, ds.split("test"))
+    assert len(predict(small(ds, LinearProbe()), ds.split("test"))) == ds.splits["test"]

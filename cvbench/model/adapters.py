@@ -46,7 +46,7 @@ class DoRA(LoRA):
 # %% ../../nbs/22_model.adapters.ipynb #IA3
 @dataclass(frozen=True)
 class IA3:
-    "Scales on keys, values and hidden units (Liu et al. 2022), by peft"
+    "Scales on keys, values (on queries too, where the three are one layer) and hidden units (Liu et al. 2022), by peft"
 
     blocks: int | None = None  # Adapt the last so many blocks; all by default
 
@@ -133,11 +133,15 @@ def apply_adapter(
     module: nn.Module,  # An encoder, changed in place
     adapter: Adapter,
 ) -> nn.Module:  # The same
-    "Freeze what the adapter leaves alone and add what it trains"
+    "Freeze what the adapter leaves alone and add what it trains; raises `ValueError` on an encoder that has an adapter already"
+    if any(part in n for n, _ in module.named_parameters() for part in ("lora_", "ia3_", "prompts")):
+        raise ValueError(
+            "this encoder has an adapter already. Create the backbone anew, by name or from the original module."
+        )
     for p in module.parameters():
         p.requires_grad_(False)
     if isinstance(adapter, FullFineTune):
-        scope = _last_blocks(module, adapter.blocks) if adapter.blocks else [""]
+        scope = [""] if adapter.blocks is None else _last_blocks(module, adapter.blocks)
         for name, p in module.named_parameters():
             p.requires_grad_(any(name.startswith(b) for b in scope))
     elif isinstance(adapter, VisualPrompt):

@@ -6,7 +6,8 @@
 __all__ = ['Transform', 'load_square', 'normalise', 'Backbone', 'hash_state', 'create_backbone', 'HFEncoder', 'find_blocks',
            'list_backbones']
 
-# %% ../../nbs/21_model.backbones.ipynb #78ad7267
+# %% ../../nbs/21_model.backbones.ipynb #ff352453
+import copy
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ class Transform:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # RGB, of values in 0…1
     std: tuple[float, ...] = (0.229, 0.224, 0.225)  # RGB, of values in 0…1
     interpolation: str = "bicubic"  # bicubic or bilinear
+    squash: bool = False  # Scale both sides to the square instead of cutting it from the centre
 
     @property
     def side(self) -> int:
@@ -45,13 +47,12 @@ def load_square(
     data: bytes,  # Encoded image
     transform: Transform,
 ) -> np.ndarray:  # (side, side, 3) uint8
-    "Decode, scale the shorter side to `transform.side`, cut the centre square"
+    "Decode, and scale the centre square to `transform.side`"
     img, side = decode_image(data), transform.side
-    scale = side / min(img.size)
-    w, h = (max(side, round(x * scale)) for x in img.size)
-    img = img.resize((w, h), getattr(Image.Resampling, transform.interpolation.upper()))
-    left, top = (w - side) // 2, (h - side) // 2
-    return np.array(img.crop((left, top, left + side, top + side)))
+    (w, h), short = img.size, min(img.size)
+    square = ((w - short) / 2, (h - short) / 2, (w + short) / 2, (h + short) / 2)
+    kind = getattr(Image.Resampling, transform.interpolation.upper())
+    return np.array(img.resize((side, side), kind, box=None if transform.squash else square))
 
 # %% ../../nbs/21_model.backbones.ipynb #normalise
 def normalise(
@@ -109,6 +110,11 @@ def create_backbone(
 ) -> Backbone:
     "An image encoder ready for adaptation; raises `ValueError` or `FileNotFoundError` saying what to type instead"
     source = load_settings().backbone if source is None else source
+    named = not isinstance(source, nn.Module)
+    if weights is not None and not (named and timm.is_model(os.fspath(source).removeprefix("timm/").split(".")[0])):
+        raise ValueError(
+            f"weights= goes with the name of a timm architecture. Got {source if named else type(source).__name__!r}, which brings its own."
+        )
     if isinstance(source, nn.Module):
         return _from_module(source, transform)
     name = os.fspath(source)
@@ -136,7 +142,7 @@ def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None
         arch = f"local-dir:{folder}"
     else:
         arch = name.removeprefix("timm/")
-    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained or weights is not None}
     if weights is not None:
         if not Path(weights).is_file():
             raise FileNotFoundError(f"no weights at {weights}. Pass a .safetensors or .pth file.")
@@ -152,16 +158,17 @@ def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None
         module: Any = timm.create_model(arch, **options)
     except (OSError, RuntimeError) as e:
         raise _unreachable(name, e) from e
-    cfg = module.pretrained_cfg or {}
+    cfg, transform = module.pretrained_cfg or {}, transform or _timm_transform(module)
     return Backbone(
-        name, module, module.num_features, transform or _timm_transform(module),
+        name, module, _probe_features(module, transform), transform,
         pretrained or weights is not None, cfg.get("license"), None if weights is None else str(weights),
     )  # fmt: skip
 
 # %% ../../nbs/21_model.backbones.ipynb #timm-transform
 def _timm_transform(module: nn.Module) -> Transform:
     c = resolve_data_config(getattr(module, "pretrained_cfg", {}) or {}, model=module)
-    return Transform(c["input_size"][-1], c["crop_pct"], tuple(c["mean"]), tuple(c["std"]), c["interpolation"])
+    squash = c.get("crop_mode") == "squash"
+    return Transform(c["input_size"][-1], c["crop_pct"], tuple(c["mean"]), tuple(c["std"]), c["interpolation"], squash)
 
 # %% ../../nbs/21_model.backbones.ipynb #unreachable
 def _unreachable(name: str, e: Exception) -> Exception:
@@ -176,13 +183,14 @@ def _unreachable(name: str, e: Exception) -> Exception:
 class HFEncoder(nn.Module):
     "The image tower of a transformers model as (B, 3, H, W) → (B, features)"
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, pooled: bool = True):
         super().__init__()
         self.model = getattr(model, "vision_model", model)
+        self.pooled = pooled
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.model(pixel_values=x)
-        pooled = getattr(out, "pooler_output", None)
+        pooled = getattr(out, "pooler_output", None) if self.pooled else None
         return (out.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1)
 
 # %% ../../nbs/21_model.backbones.ipynb #from-transformers
@@ -191,26 +199,39 @@ def _from_transformers(name: str, pretrained: bool, transform: Transform | None)
 
     repo = name.removeprefix("transformers/")
     try:
-        model = (
-            AutoModel.from_pretrained(repo) if pretrained else AutoModel.from_config(AutoConfig.from_pretrained(repo))
-        )
+        if pretrained:
+            model, info = AutoModel.from_pretrained(repo, output_loading_info=True)
+        else:
+            model, info = AutoModel.from_config(AutoConfig.from_pretrained(repo)), {"missing_keys": ()}
     except (OSError, ValueError) as e:
         raise _unreachable(name, OSError(str(e))) from e
+    missing = sorted(info["missing_keys"])
+    if lost := [k for k in missing if "pooler" not in k]:
+        raise ValueError(
+            f"the checkpoint of {name!r} lacks {len(lost)} tensors of its encoder, {lost[0]} for one. Pass a complete one."
+        )
     if transform is None:
         try:
             transform = _processor_transform(AutoImageProcessor.from_pretrained(repo))
-        except (OSError, ValueError):
-            transform = Transform(size=getattr(model.config, "image_size", 224))
-    module = HFEncoder(model)
+        except (OSError, ValueError) as e:
+            raise ValueError(
+                f"{name!r} says nothing usable of its preprocessing ({str(e)[:150]}). Pass transform=Transform(size=…, mean=…, std=…)."
+            ) from e
+    module = HFEncoder(model, pooled=not missing)
     return Backbone(name, module, _probe_features(module, transform), transform, pretrained)
 
 # %% ../../nbs/21_model.backbones.ipynb #processor-transform
 def _processor_transform(p) -> Transform:
     size, crop = dict(p.size or {}), dict(getattr(p, "crop_size", None) or {})
-    resized = int(size.get("shortest_edge") or size.get("height") or 224)
+    resized = int(size.get("shortest_edge") or size.get("height") or 0)
+    if not resized or size.get("height") != size.get("width"):
+        raise ValueError(f"its images are not square: {size}")
     seen = int(crop.get("height") or resized) if getattr(p, "do_center_crop", False) else resized
+    if (pct := getattr(p, "crop_pct", None)) and seen == resized and seen < 384:
+        resized = round(seen / pct)
     kind = {2: "bilinear", 3: "bicubic"}.get(int(p.resample), "bicubic")
-    return Transform(seen, seen / resized, tuple(p.image_mean), tuple(p.image_std), kind)
+    mean, std = (p.image_mean, p.image_std) if p.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+    return Transform(seen, seen / resized, tuple(mean), tuple(std), kind)
 
 # %% ../../nbs/21_model.backbones.ipynb #probe-features
 @torch.no_grad()
@@ -227,7 +248,7 @@ def _probe_features(module: nn.Module, transform: Transform) -> int:
 
 # %% ../../nbs/21_model.backbones.ipynb #from-module
 def _from_module(module: Any, transform: Transform | None) -> Backbone:
-    cfg = getattr(module, "pretrained_cfg", None)
+    cfg, module = getattr(module, "pretrained_cfg", None), copy.deepcopy(module)
     if transform is None:
         if not cfg:
             raise ValueError(
@@ -237,7 +258,12 @@ def _from_module(module: Any, transform: Transform | None) -> Backbone:
     if getattr(module, "num_classes", 0) and hasattr(module, "reset_classifier"):
         module.reset_classifier(0)
     return Backbone(
-        type(module).__name__, module, _probe_features(module, transform), transform, True, (cfg or {}).get("license")
+        f"module:{type(module).__name__}",
+        module,
+        _probe_features(module, transform),
+        transform,
+        True,
+        (cfg or {}).get("license"),
     )
 
 # %% ../../nbs/21_model.backbones.ipynb #find-blocks

@@ -82,6 +82,7 @@ def track(
     if mode == "off":
         yield lambda numbers: None
         return
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     folder = run.path.parent.parent

@@ -112,7 +112,7 @@ def fit_head(
     val: tuple[torch.Tensor, torch.Tensor] | None = None,  # Features and targets that choose the weight decay
 ) -> float:  # The weight decay chosen
     "Set standardisation and head of a model to the regularised optimum on frozen features"
-    mean, std = train_x.mean(0), train_x.std(0).clamp(min=1e-6)
+    mean, std = train_x.mean(0), train_x.std(0, unbiased=False).clamp(min=1e-6)
 
     def scale(x: torch.Tensor) -> torch.Tensor:
         return ((x - mean) / std).double()

@@ -23,7 +23,7 @@ from torch import nn
 from ..core.files import atomic_path, fingerprint, read_json, write_json
 from ..core.runs import Run, load_run
 from ..core.tasks import get_task
-from .adapters import Adapter, LoRA, apply_adapter, describe_adapter, make_adapter
+from .adapters import Adapter, LoRA, VisualPrompt, apply_adapter, describe_adapter, make_adapter
 from .backbones import Backbone, Transform, create_backbone, find_blocks, hash_state
 
 # %% ../../nbs/23_model.models.ipynb #Classifier
@@ -48,9 +48,10 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> "Classifier":
         "As in torch, but layers with nothing to train stay in evaluation mode: a frozen batch norm keeps its statistics"
         super().train(mode)
-        if mode:
-            for m in self.encoder.modules():
-                m.training = any(p.requires_grad for p in m.parameters())
+        for m in self.encoder.modules() if mode else ():
+            own = list(m.parameters())
+            if (own or list(m.buffers())) and not any(p.requires_grad for p in own):
+                m.eval()
         return self
 
 # %% ../../nbs/23_model.models.ipynb #Model
@@ -92,17 +93,30 @@ def create_model(
         raise ValueError(
             f"a model needs two classes or more to tell apart. Got {list(classes)}; label the data, or pass classes=."
         )
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"classes must be unique. Got {list(classes)}.")
     task = get_task(task or (ds.task if ds is not None else "classification")).name
-    named = backbone is None or isinstance(backbone, (str, os.PathLike))
-    if not isinstance(backbone, Backbone):
-        backbone = create_backbone(backbone, pretrained=pretrained, transform=transform, seed=seed)
-    if not named:
+    if isinstance(backbone, Backbone):
         backbone = replace(backbone, module=copy.deepcopy(backbone.module))
+    else:
+        backbone = create_backbone(backbone, pretrained=pretrained, transform=transform, seed=seed)
     base_id = backbone.weights_id
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Classifier(apply_adapter(backbone.module, adapter), backbone.features, len(classes))
+    _try_prompts(net, adapter, backbone.transform.size)
     return Model(net.eval(), backbone, adapter, classes, task, base_id)
+
+# %% ../../nbs/23_model.models.ipynb #try-prompts
+@torch.no_grad()
+def _try_prompts(net: Classifier, adapter: Adapter, size: int) -> None:
+    if isinstance(adapter, VisualPrompt):
+        try:
+            net.eval()(torch.zeros(1, 3, size, size))
+        except RuntimeError as e:
+            raise ValueError(
+                f"this encoder does not take further tokens ({str(e)[:80]}), so no visual prompts. Use LoRA."
+            ) from e
 
 # %% ../../nbs/23_model.models.ipynb #describe-model
 def describe_model(
@@ -185,6 +199,11 @@ def load_model(
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(f"no model in {folder}. Its training has not ended; run train again and it resumes.")
     about = read_json(folder / "model.json")
+    if backbone is None and about["backbone"].startswith("module:"):
+        raise ValueError(
+            f"this model was trained on a {about['backbone'][7:]} of your own. Open it by load_model(run, backbone=module), "
+            "and predict with what that returns."
+        )
     shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["transform"].items()}
     transform = Transform(**shape)
     if not isinstance(backbone, Backbone):

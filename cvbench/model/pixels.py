@@ -61,7 +61,8 @@ def pick_device(
     name = device or load_settings().device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name.split(":")[0]):
         raise ValueError(f"device {name!r} is not available here. Pass device='cpu', or leave it at 'auto'.")
     return torch.device(name)
 

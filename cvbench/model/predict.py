@@ -35,7 +35,7 @@ def predict(
     path: str | Path | None = None,  # Parquet file to write; in the run's folder, or the store, by default
     batch_size: int = 64,  # Images a forward pass
     threshold: float = 0.5,  # Multi-label: a class is predicted from this probability on
-    precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 says the same on every machine
+    precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 is the exact one
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
 ) -> Predictions:
     "What a model says of every image; the same question again is answered from disk"
@@ -93,8 +93,8 @@ def _forward(
             squares = torch.from_numpy(coming.result()).to(device)
             if i + 1 < len(chunks):
                 coming = ahead.submit(decode, chunks[i + 1])
-            z = net(normalise(squares, transform)).double()
-            yield (z.softmax(1) if model.task == "classification" else z.sigmoid()).float().cpu().numpy()
+            z = net(normalise(squares, transform)).float().cpu().double()
+            yield (z.softmax(1) if model.task == "classification" else z.sigmoid()).float().numpy()
             bar.update(len(chunk))
 
 # %% ../../nbs/29_model.predict.ipynb #as-predictions

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Recipe', 'train']
 
-# %% ../../nbs/27_model.train.ipynb #2c36fb79
+# %% ../../nbs/27_model.train.ipynb #992ee02b
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -152,8 +153,9 @@ def _step(job: _Job, net, opt: torch.optim.Optimizer, x: torch.Tensor, y: torch.
     opt.zero_grad()
     value.backward()
     if dead := [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]:
-        raise RuntimeError(
-            f"{len(dead)} trained tensors get no gradient, {dead[0]} for one: the backbone does not use them. Adapt other layers by targets=."
+        warnings.warn(
+            f"{len(dead)} trained tensors get no gradient and stay as they are, {dead[0]} for one: the backbone does not use them.",
+            stacklevel=2,
         )
     torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], 1.0)
     opt.step()
@@ -185,6 +187,8 @@ def train(
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> Run:  # Finished
     "Adapt a model to a data set"
+    if unknown := set(changes) - set(asdict(recipe)):
+        raise ValueError(f"a recipe has no {sorted(unknown)}. Its fields are {', '.join(asdict(recipe))}.")
     recipe = replace(recipe, **changes)
     if "train" not in ds.splits:
         raise ValueError(
@@ -196,6 +200,7 @@ def train(
         "start": start,
         "data": ds.ref,
         "data_id": ds.fingerprint,
+        "splits": sorted(ds.splits),
         "recipe": asdict(recipe),
     }
     run = start_run(name or f"{ds.name}-{describe_adapter(model.adapter)['kind']}", config)
@@ -212,7 +217,10 @@ def train(
 # %% ../../nbs/27_model.train.ipynb #run
 def _run(model: Model, ds, recipe: Recipe, device: torch.device, run: Run, log: Callable[[dict], None]) -> None:
     splits = {s: ds.split(s) for s in ("train", "val") if s in ds.splits}
-    targets = {s: encode_targets(part, model) for s, part in splits.items()}
+    targets = {s: y for s, part in splits.items() if (y := encode_targets(part, model)).ndim > 1 or (y >= 0).sum() > 1}
+    if "train" not in targets:
+        raise ValueError(f"fewer than two training images of {ds.ref} are labelled. Label some and commit again.")
+    splits = {s: splits[s] for s in targets}
     pixels = {s: Pixels(part, model.backbone.transform) for s, part in splits.items()}
     loss = make_loss(model, targets["train"], recipe.balance, recipe.label_smoothing)
     file, opt = run.path / "checkpoint.safetensors", _optimiser(model, recipe)
