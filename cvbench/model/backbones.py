@@ -110,14 +110,12 @@ def create_backbone(
 ) -> Backbone:
     "An image encoder ready for adaptation; raises `ValueError` or `FileNotFoundError` saying what to type instead"
     source = load_settings().backbone if source is None else source
-    named = not isinstance(source, nn.Module)
-    if weights is not None and not (named and timm.is_model(os.fspath(source).removeprefix("timm/").split(".")[0])):
-        raise ValueError(
-            f"weights= goes with the name of a timm architecture. Got {source if named else type(source).__name__!r}, which brings its own."
-        )
+    name = type(source).__name__ if isinstance(source, nn.Module) else os.fspath(source)
+    known = not isinstance(source, nn.Module) and timm.is_model(name.removeprefix("timm/").split(".")[0])
+    if weights is not None and not known:
+        raise ValueError(f"weights= goes with the name of a timm architecture. Got {name!r}, which brings its own.")
     if isinstance(source, nn.Module):
         return _from_module(source, transform)
-    name = os.fspath(source)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name.startswith("transformers/") or _model_type(name):

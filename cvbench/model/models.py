@@ -49,8 +49,8 @@ class Classifier(nn.Module):
         "As in torch, but layers with nothing to train stay in evaluation mode: a frozen batch norm keeps its statistics"
         super().train(mode)
         for m in self.encoder.modules() if mode else ():
-            own = list(m.parameters())
-            if (own or list(m.buffers())) and not any(p.requires_grad for p in own):
+            own: list[torch.Tensor] = [*m.parameters()]
+            if (own or [*m.buffers()]) and not any(p.requires_grad for p in own):
                 m.eval()
         return self
 
