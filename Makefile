@@ -34,7 +34,7 @@ check: $(READY)  ## Format, lint, types; notebooks clean and in step with the pa
 	@$(BIN)/ruff format --quiet --check $(NBS) || { echo "Not formatted: run '$(BIN)/ruff format $(NBS)'"; exit 1; }
 	@$(BIN)/ruff check --quiet cvbench $(NBS)
 	@state() { git ls-files -z --cached --others --exclude-standard nbs reports cvbench | xargs -0 sha256sum 2>/dev/null; sha256sum README.md; }; \
-	 state > .venv/before; $(BIN)/nbdev-clean; $(BIN)/nbdev-clean --fname reports; $(BIN)/nbdev-export; touch nbs/index.ipynb; $(MAKE) -s README.md; state > .venv/after; \
+	 state > .venv/before; $(BIN)/nbdev-clean; $(BIN)/nbdev-clean --fname reports; $(BIN)/nbdev-export; touch $(READY) nbs/index.ipynb; $(MAKE) -s README.md; state > .venv/after; \
 	 diff .venv/before .venv/after || { echo "Notebooks were not clean, or the package was not exported from them: now they are; look at git diff"; exit 1; }
 	@$(BIN)/mypy
 	@echo "check: all good"

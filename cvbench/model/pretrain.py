@@ -323,7 +323,7 @@ def _save_weights(model: nn.Module, out: Path) -> None:
     "Half precision, as safetensors"
     with atomic_path(out) as temporary:
         weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
-        save_file(weights, str(temporary), metadata={"format": "pt", "model": "pocket_vit"})
+        save_file(weights, str(temporary), metadata={"format": "pt"})
         temporary.chmod(0o644)
 
 # %% ../../nbs/28_model.pretrain.ipynb #share-gradients
