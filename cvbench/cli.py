@@ -193,12 +193,14 @@ def report(
     if wrong := [k for k, eq, _ in pairs if not eq]:
         raise ValueError(f"parameter {wrong[0]!r} has no value. Write -p {wrong[0]}=value.")
     values: dict[str, Any] = {k: v for k, _, v in pairs}
+    if "run" in values:
+        values["run"] = load_run(values["run"]).id
     if name:
         typer.echo(render_report(name, out=out, **values))
         return
     if out:
         raise ValueError("--out names one file, but all reports are to be rendered. Name a report.")
-    values["run"] = load_run(values.get("run", "latest")).id
+    values.setdefault("run", load_run("latest").id)
     for each in list_reports():
         typer.echo(render_report(each, **values))
 

@@ -111,9 +111,9 @@ def demo(
     ds = commit(make_inspection(n, frames=1), name="inspection")
     say(f"{ds}\n")
     plan: dict[str, tuple[Any, bool]] = {
-        "LoRA, pretrained": (LoRA(), True),
-        "linear probe, pretrained": (LinearProbe(), True),
         "LoRA, random weights": (LoRA(), False),
+        "linear probe, pretrained": (LinearProbe(), True),
+        "LoRA, pretrained": (LoRA(), True),
     }
     runs, evs = {}, {}
     for title, (adapter, pretrained) in plan.items():
@@ -122,7 +122,7 @@ def demo(
         )
         evs[title] = evaluate(predict(runs[title], ds.split("test")))
         say(f"{title:26s}{evs[title].headline}")
-    first, probe, control = plan
+    control, probe, first = plan
     say(
         f"\nLoRA on the pretrained backbone (B) against random weights (A): {compare(evs[control], evs[first]).sentence}"
     )
