@@ -42,8 +42,12 @@ check: $(READY)  ## Format, lint, types; notebooks clean and in step with the pa
 bench: $(READY)  ## Run every benchmark; each ends with one line of JSON
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b; done
 
-pocket_vit: $(READY)  ## Pretrain the embedded backbone again (an hour or more)
-	@$(BIN)/python -m cvbench.model.pretrain --out cvbench/model/weights/pocket_vit.safetensors
+MINUTES ?= 65
+PICTURES ?= 48000
+pocket_vit: $(READY)  ## Pretrain the embedded backbone again, beside the present one: make pocket_vit MINUTES=65
+	@mkdir -p .cvbench/pocket_vit
+	@$(BIN)/python -m cvbench.model.pretrain --minutes $(MINUTES) --pictures $(PICTURES) --out .cvbench/pocket_vit/pocket_vit.safetensors
+	@echo "Measure them: $(BIN)/python benchmarks/pocket_vit.py --weights .cvbench/pocket_vit/pocket_vit.safetensors"
 
 README.md: nbs/index.ipynb $(READY)
 	@$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout $< \

@@ -490,7 +490,11 @@ def main(argv: list[str] | None = None) -> None:
         args.init,
     )
     if not dist.is_initialized() or dist.get_rank() == 0:
-        print(f"{args.out}: loss {history[-1]['loss']:.3f} after {history[-1]['step']} steps")
+        print(
+            f"{args.out}: loss {history[-1]['loss']:.3f} after {history[-1]['step']} steps"
+            if history
+            else f"{args.out}: under 50 steps"
+        )
 
 # %% ../../nbs/28_model.pretrain.ipynb #241e50be
 if __name__ == "__main__" and "__file__" in globals():
