@@ -22,6 +22,8 @@ class Settings:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     workers: int = 0  # Threads that decode images; 0 is one per core
     max_megapixels: int = 100  # Larger images are quarantined, not decoded
+    cache_gb: float = 20.0  # Disk that computed arrays (pixels, activations) may take; 0 keeps none
+    price_per_hour: float = 0.0  # Of this machine, in your currency; for estimates
 
     def __post_init__(self):
         allowed = ("offline", "online", "off")
@@ -64,5 +66,5 @@ def _parse(name: str, value: str, kind, base: Path):
         return kind(value)
     except ValueError:
         raise ValueError(
-            f"setting {name} = {value!r} must be a whole number. Change it in settings.ini or CVBENCH_{name.upper()}."
+            f"setting {name} = {value!r} must be {'a whole number' if kind is int else 'a number'}. Change it in settings.ini or CVBENCH_{name.upper()}."
         ) from None
