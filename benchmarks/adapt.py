@@ -1,0 +1,562 @@
+"""Adapting a vision transformer, side by side: cvbench, HF Trainer with peft, and timm with peft in a plain loop.
+
+    python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 160] [--save FILE]
+
+Real photos, one run, methods in turn within each round, every training in a process of its own. The clock of a process
+starts after its imports and stops when the training has ended: decoding, cache building, validation after every epoch and
+storing the result are in. Memory is the largest resident set of the process and its loader workers, shared pages counted
+once. Ratios are taken within a round; tables give their median and their range.
+
+k4, k1, head, k12   ten epochs at the same hyper-parameters: LoRA in the last k of 12 blocks (or the head alone), random weights
+accuracy            real features: seconds until cvbench, as it is by default, reaches the best validation accuracy of the usual
+                    recipe (HF Trainer, LoRA in all blocks, random crops), and the test images that each of the two has right
+sweep               16 Optuna trials over blocks, rank and learning rate, the same pruner and seed on both sides
+embed               images a second through `embed`, against the best engine driven by hand (benchmarks/embed.py)
+
+The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project. The last line is JSON.
+"""
+
+import argparse
+import functools
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+SHAPES = ("vit_tiny_patch16_224", "vit_small_patch16_224")
+PARTS = ("k4", "k1", "head", "k12", "accuracy", "sweep", "embed")
+KEYS = (
+    "k4_ratio", "k4_4views_ratio", "k1_ratio", "head_ratio", "k12_vs_timm", "time_to_accuracy_ratio", "sweep_ratio",
+    "embed_vs_best",
+)  # fmt: skip
+NAMES = {"trainer": "HF Trainer + peft", "loop": "timm + peft", "cvbench": "cvbench"}
+
+# What every method is told. `default` leaves everything but the seed to cvbench; `rows` are path, label, split, sample_id.
+JOB = {
+    "method": "cvbench", "backbone": SHAPES[0], "rows": [], "classes": [], "ref": "", "folder": "",
+    "blocks": 4, "r": 8, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "schedule": "cosine",
+    "epochs": 10, "batch": 32, "augment": "none", "views": 1, "seed": 0, "workers": 2,
+    "precision": "fp32", "default": False, "predict": False,
+}  # fmt: skip
+USUAL = {"blocks": 12, "augment": "usual", "warmup": 0.0, "weight_decay": 0.0, "schedule": "linear"}
+SPACE = {"blocks": [1, 2, 4], "r": [4, 8, 16], "lr": {"low": 2e-4, "high": 1e-2}}
+PRUNER = {"n_startup_trials": 4, "n_warmup_steps": 1}
+
+
+# Our side
+
+
+def open_backbone(name: str):
+    "The same weights as the opponents have, as cvbench opens them"
+    from opponents import open_module
+
+    from cvbench.model.backbones import create_backbone
+
+    if name == "deit_tiny_clipped":
+        return create_backbone(open_module(name, 0))
+    if name == "deit_tiny_plain":
+        return create_backbone("deit_tiny_patch16_224", weights=SHARED / name / "model.safetensors")
+    return create_backbone(name, pretrained=name == "pocket_vit")
+
+
+def run_cvbench(job: dict) -> dict:
+    "`create_model` and `train`, with a store that holds the committed images and nothing else"
+    import peft  # noqa: F401  loaded by the adapters on first use; the clock starts after the imports
+
+    from cvbench.data.dataset import checkout
+    from cvbench.model.adapters import LinearProbe, LoRA
+    from cvbench.model.models import create_model
+    from cvbench.model.predict import predict
+    from cvbench.model.train import train
+
+    start, epochs = time.perf_counter(), []
+
+    def on_epoch(entry: dict) -> None:
+        at = time.perf_counter() - start
+        epochs.append({"at": at, "val_accuracy": entry["val_accuracy"], "val_loss": entry["val_loss"]})
+
+    ds = checkout(job["ref"])
+    backbone = open_backbone(job["backbone"])
+    if job["default"]:
+        model = create_model(backbone, ds, seed=job["seed"])
+        changes = {"seed": job["seed"]}
+    else:
+        lora = LoRA(r=job["r"], blocks=job["blocks"], targets="attention")
+        model = create_model(backbone, ds, adapter=lora if job["blocks"] else LinearProbe(), seed=job["seed"])
+        same = ("epochs", "lr", "weight_decay", "warmup", "augment", "views", "seed")
+        changes = {k: job[k] for k in same} | {"batch_size": job["batch"], "head_start": False, "refresh": 0.0}
+    changes["precision"] = "auto" if job["precision"] == "bf16" else job["precision"]
+    run = train(model, ds, on_epoch=on_epoch, tracker="off", **changes)
+    out = {"seconds": time.perf_counter() - start, "epochs": epochs, "cache": run.summary.get("cache")}
+    if job["predict"]:
+        table = predict(model, ds.split("test"))
+        by_id = dict(zip(table.table["sample_id"].to_pylist(), table.scores.tolist(), strict=True))
+        out["test"] = [by_id[r["sample_id"]] for r in job["rows"] if r["split"] == "test"]
+    return out
+
+
+def run_cvbench_sweep(job: dict) -> dict:
+    "`sweep` over the same space"
+    import optuna
+    import peft  # noqa: F401
+
+    from cvbench.data.dataset import checkout
+    from cvbench.model.sweep import sweep
+
+    start = time.perf_counter()
+    sampler = optuna.samplers.TPESampler(seed=job["seed"])
+    pruner = optuna.pruners.MedianPruner(**job["pruner"])
+    swept = sweep(
+        open_backbone(job["backbone"]), checkout(job["ref"]), job["space"], trials=job["trials"], sampler=sampler,
+        pruner=pruner, epochs=job["epochs"], batch_size=job["batch"], precision=job["precision"], tracker="off",
+    )  # fmt: skip
+    return {"seconds": time.perf_counter() - start, "table": swept.table.to_dict("records")}
+
+
+def work(file: str) -> None:
+    "One job, in this process"
+    import torch
+
+    job = json.loads(Path(file).read_text())
+    torch.set_num_threads(job["threads"])
+    ours = {"cvbench": run_cvbench, "cvbench sweep": run_cvbench_sweep}
+    if job["method"] in ours:
+        out = ours[job["method"]](job)
+    else:
+        from opponents import METHODS
+
+        out = METHODS[job["method"]](job)
+    Path(file).with_suffix(".out").write_text(json.dumps(out))
+
+
+# Data
+
+
+def list_photos(name: str, folder: Path) -> list:
+    "Samples of one set; `magnetic_tile` names the physical tile of each photo, `digits` are written to files"
+    from cvbench.core.digits import read_digits
+    from cvbench.core.types import Sample, Target
+    from cvbench.data.readers import read_folder
+
+    if name == "clothing_small":
+        return list(read_folder(SHARED / name))
+    if name == "digits":
+        (folder / "digits").mkdir(exist_ok=True)
+        samples = []
+        for s in read_digits():
+            (folder / s.uri).write_bytes(s.read())
+            samples.append(Sample(str(folder / s.uri), None, s.target, s.split))
+        return samples
+    import numpy as np
+    from PIL import Image
+    from pocket_vit import _same_tile, _squash
+
+    files = sorted((SHARED / name).rglob("*.jpg"))
+    tiles = _same_tile(files, np.stack([_squash(Image.open(f)) for f in files]))
+    labels = [next(p for p in f.parts if p.startswith("MT_")) for f in files]
+    return [
+        Sample(str(f), None, Target(labels=(label,)), meta={"tile": int(t)})
+        for f, label, t in zip(files, labels, tiles, strict=True)
+    ]
+
+
+def prepare(name: str, folder: Path, most: dict[str, int] | None = None) -> dict:
+    "Commit a set, at most so many images a split, and list what was committed for the opponents"
+    from cvbench.data.dataset import commit
+
+    samples, chosen = list_photos(name, folder), []
+    if most:
+        for split, n in most.items():
+            part = sorted((s for s in samples if s.split == split), key=lambda s: s.uri)
+            chosen += [part[i * len(part) // n] for i in range(min(n, len(part)))] if n else []
+    start = time.perf_counter()
+    size = "-".join(str(n) for n in (most or {}).values()) or "all"
+    ratios = {k: 1.0 for k, n in most.items() if n} if most else None
+    group = "tile" if name == "magnetic_tile" else None
+    ds = commit(chosen or samples, name=f"{name}-{size}", ratios=ratios, group=group)
+    seconds = time.perf_counter() - start
+    columns = ["uri", "target", "split", "sample_id", *(["tile"] if "tile" in ds.metadata else [])]
+    rows = [
+        {"path": r["uri"], "label": r["target"]["labels"][0], "group": r.get("tile", r["sample_id"])} | r
+        for r in ds.table(columns).to_pylist()
+    ]
+    rows = [{k: r[k] for k in ("path", "label", "split", "sample_id", "group")} for r in rows]
+    return {"ref": ds.ref, "classes": list(ds.classes), "rows": rows, "commit_seconds": seconds, "name": name}
+
+
+def count(data: dict, split: str) -> int:
+    return sum(r["split"] == split for r in data["rows"])
+
+
+# Measuring
+
+
+def memory(process) -> float:
+    "Resident MB of a process and all its children, shared pages counted once"
+    import psutil
+
+    total = 0
+    for p in [process, *process.children(recursive=True)]:
+        try:
+            total += p.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / 2**20
+
+
+def measure(args, job: dict) -> dict:
+    "Do a job in a process of its own, on an empty cache; adds `peak_mb`"
+    import psutil
+
+    store, file = Path(os.environ["CVBENCH_STORE"]), args.folder / "job.json"
+    for left in ("cache", "runs", "models", "sweeps"):
+        shutil.rmtree(store / left, ignore_errors=True)
+    job = JOB | {"folder": str(args.folder / "trainer"), "threads": args.threads, "precision": args.precision} | job
+    file.write_text(json.dumps(job))
+    threads = {k: str(args.threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    log = args.folder / "log.txt"
+    with log.open("w") as out:
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--job", str(file)], env=os.environ | threads, stdout=out, stderr=out
+        )
+        watched, peak = psutil.Process(child.pid), 0.0
+        while child.poll() is None:
+            try:
+                peak = max(peak, memory(watched))
+            except psutil.Error:
+                break
+            time.sleep(0.3)
+    if child.wait():
+        raise RuntimeError(f"{job['method']} failed: {log.read_text()[-3000:]}")
+    return json.loads(file.with_suffix(".out").read_text()) | {"peak_mb": peak}
+
+
+def in_turn(args, jobs: dict[str, dict]) -> dict[str, list[dict]]:
+    "Rounds of all jobs, each round beginning with another one"
+    out, names = {name: [] for name in jobs}, list(jobs)
+    for k in range(args.rounds):
+        for name in names[k % len(names) :] + names[: k % len(names)]:
+            result = measure(args, {"seed": k} | jobs[name])
+            out[name].append(result)
+            print(f"  round {k + 1}  {name:<24}{result['seconds']:8.1f} s{result['peak_mb']:8.0f} MB", file=sys.stderr)
+    return out
+
+
+def epoch_seconds(result: dict) -> float:
+    "Median over the epochs after the first"
+    at = [e["at"] for e in result["epochs"]]
+    return statistics.median(b - a for a, b in zip(at, at[1:], strict=False)) if len(at) > 1 else float("nan")
+
+
+def pick_workers(args, job: dict) -> int:
+    "Loader workers that give an opponent its shortest epochs"
+    few = [r for split in ("train", "val") for r in [r for r in job["rows"] if r["split"] == split][:64]]
+    tried = {w: epoch_seconds(measure(args, job | {"workers": w, "epochs": 3, "rows": few})) for w in (0, 2)}
+    return min(tried, key=tried.get)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    "Median (least to most)"
+    if any(v is None for v in values) or not values:
+        return "never"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def ratios(theirs: list[dict], ours: list[dict]) -> list[float]:
+    return [a["seconds"] / b["seconds"] for a, b in zip(theirs, ours, strict=True)]
+
+
+# What arithmetic allows
+
+
+@functools.cache
+def flops(backbone: str, blocks: int) -> dict[str, float]:
+    "Of one image: a forward pass, a training step with LoRA, one block, and the part of a block that only the class token needs"
+    import torch
+    from opponents import add_adapter, open_module
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = open_module(backbone, 10)
+    for m in module.modules():
+        if hasattr(m, "fused_attn"):
+            m.fused_attn = False  # its attention kernel is not counted
+    size, width = module.patch_embed.img_size[0], module.embed_dim
+    x, tokens = torch.randn(1, 3, size, size), module.patch_embed.num_patches + module.num_prefix_tokens
+    with torch.no_grad(), FlopCounterMode(display=False) as whole:
+        module(x)
+    with torch.no_grad(), FlopCounterMode(display=False) as block:
+        module.blocks[0](torch.randn(1, tokens, width))
+    net = add_adapter(module, JOB | {"blocks": blocks}).train()
+    with FlopCounterMode(display=False) as step:
+        net(x).sum().backward()
+    one = (4 * tokens + 20) * width**2 + 4 * tokens * width  # keys and values of all tokens, all else of one
+    share = one / block.get_total_flops() if module.global_pool == "token" else 1.0
+    totals = {"forward": whole, "step": step, "block": block}
+    return {k: v.get_total_flops() for k, v in totals.items()} | {"last_share": share}
+
+
+def limit(job: dict, train: int, val: int, depth: int = 12) -> float:
+    "Gain in operations of computing the frozen part once an image and view, and of the last block what the head reads"
+    blocks, epochs = job["blocks"], job["epochs"]
+    f, less = flops(job["backbone"], blocks), flops(job["backbone"], max(0, blocks - 1))
+    prefix = f["forward"] - blocks * f["block"] if blocks < depth else 0.0
+    spared = (1 - f["last_share"]) * f["block"] if blocks else 0.0
+    spared_step = spared + (1 - f["last_share"]) * (f["step"] - less["step"])
+    plain = epochs * (train * f["step"] + val * f["forward"])
+    rest = epochs * (train * (f["step"] - prefix - spared_step) + val * (f["forward"] - prefix - spared))
+    return plain / ((train * job["views"] + val) * prefix + rest)
+
+
+# Parts
+
+
+def speed(args, part: str, blocks: int, views: int = 1) -> dict:
+    "Ten epochs at the same hyper-parameters, on both shapes"
+    out, against = {}, "loop" if part == "k12" else "trainer"
+    for backbone in args.shapes:
+        n = args.images if backbone == SHAPES[0] else args.images // 2
+        data = prepare("clothing_small", args.folder, {"train": n, "val": n // 4})
+        job = {
+            "backbone": backbone,
+            "blocks": blocks,
+            "epochs": args.epochs,
+            "augment": "light" if views > 1 else "none",
+        }
+        job |= {k: data[k] for k in ("rows", "classes", "ref")}
+        rivals = ["trainer"] if views > 1 else ["trainer", "loop"]
+        jobs = {r: job | {"method": r, "workers": pick_workers(args, job | {"method": r})} for r in rivals}
+        done = in_turn(args, jobs | {"cvbench": job | {"views": views}})
+        most = limit(job | {"views": views}, count(data, "train"), count(data, "val"))
+        what = f"LoRA in the last {blocks} of 12 blocks" if blocks else "head only"
+        print(
+            f"\n{what}, {views} view{'s' * (views > 1)}: {backbone}, {n} + {count(data, 'val')} photos, {args.epochs} epochs"
+        )
+        print(f"  {'':<20}{'s an epoch':>22}{'s in all':>24}{'peak MB':>10}{'ratio to cvbench':>24}")
+        for name, results in done.items():
+            ratio = ratios(results, done["cvbench"])
+            workers = f", {jobs[name]['workers']} workers" if name in jobs else ""
+            print(
+                f"  {NAMES[name]:<20}{spread([epoch_seconds(r) for r in results]):>22}"
+                f"{spread([r['seconds'] for r in results], 1):>24}{max(r['peak_mb'] for r in results):>10.0f}"
+                f"{spread(ratio) if name in jobs else '':>24}{workers}"
+            )
+            out.setdefault(backbone, {})[name] = {
+                "seconds": [r["seconds"] for r in results], "epoch": [epoch_seconds(r) for r in results],
+                "peak_mb": [r["peak_mb"] for r in results], "ratio": ratio, "job": {k: v for k, v in job.items() if k != "rows"},
+                "workers": jobs[name]["workers"] if name in jobs else None,
+            }  # fmt: skip
+        print(f"  arithmetic limit {most:.2f}; {done['cvbench'][0]['cache'] or 'no cache'}", flush=True)
+        out[backbone]["limit"] = most
+    out["ratio"] = min(statistics.median(out[b][against]["ratio"]) for b in args.shapes)
+    return out
+
+
+def reached(result: dict, accuracy: float) -> float | None:
+    "Seconds until the first epoch with that validation accuracy"
+    return next((e["at"] for e in result["epochs"] if e["val_accuracy"] >= accuracy - 1e-9), None)
+
+
+def accuracy(args) -> dict:
+    "Default cvbench against the usual recipe: seconds to its accuracy, and what both have right of the test images"
+    out = {"cells": []}
+    clothing = {"train": args.accuracy_images, "val": 341, "test": 372} if args.accuracy_images else None
+    cells = [(s, b) for s in ("clothing_small", "magnetic_tile") for b in args.backbones] + [("digits", "pocket_vit")]
+    print("\nDefault recipe against the usual one (HF Trainer, LoRA in all blocks, random crops and flips, 10 epochs)")
+    for name, backbone in cells:
+        data = prepare(name, args.folder, clothing if name == "clothing_small" else None)
+        job = {"backbone": backbone, "predict": True} | {k: data[k] for k in ("rows", "classes", "ref")}
+        usual = job | USUAL | {"method": "trainer", "lr": args.usual_lr, "epochs": args.epochs}
+        usual["workers"] = pick_workers(args, usual)
+        done = in_turn(args, {"trainer": usual, "cvbench": job | {"default": True}})
+        cell = accuracy_cell(name, backbone, data, done)
+        out["cells"].append(cell)
+        print_cell(cell)
+    per_cell = [c["ratio"] for c in out["cells"] if c["set"] != "digits"]
+    out["ratio"] = None if any(r is None for r in per_cell) else min(per_cell)
+    out["not_worse"] = all(c["not_worse"] for c in out["cells"])
+    return out
+
+
+def accuracy_cell(name: str, backbone: str, data: dict, done: dict[str, list[dict]]) -> dict:
+    "Figures of one set and backbone over all rounds; a round that never gets there counts as a ratio of 0"
+    target = [max(e["val_accuracy"] for e in r["epochs"]) for r in done["trainer"]]
+    theirs, ours = ([reached(r, t) for r, t in zip(done[m], target, strict=True)] for m in ("trainer", "cvbench"))
+    each = [a / b if b else 0.0 for a, b in zip(theirs, ours, strict=True)]
+    with_commit = [a / (b + data["commit_seconds"]) if b else 0.0 for a, b in zip(theirs, ours, strict=True)]
+    test = [r for r in data["rows"] if r["split"] == "test"]
+    sides = {m: [answers(data, test, r["test"], f"{m}-{k}") for k, r in enumerate(done[m])] for m in done}
+    difference, half = paired(test, *(sides[m] for m in ("trainer", "cvbench")))
+    return {
+        "set": name, "backbone": backbone, "images": {s: count(data, s) for s in ("train", "val", "test")},
+        "target": target, "best": [max(e["val_accuracy"] for e in r["epochs"]) for r in done["cvbench"]],
+        "usual_seconds_to_best": theirs, "usual_seconds": [r["seconds"] for r in done["trainer"]],
+        "seconds_to_accuracy": ours, "seconds": [r["seconds"] for r in done["cvbench"]], "ratios": each,
+        "ratio": statistics.median(each) or None, "ratio_with_commit": statistics.median(with_commit) or None,
+        "peak_mb": {m: max(r["peak_mb"] for r in done[m]) for m in done},
+        "test_accuracy": {m: [right(p) for p in sides[m]] for m in sides}, "epochs": {m: [r["epochs"] for r in done[m]] for m in done},
+        "difference": difference, "half_width": half, "not_worse": difference + half >= 0,
+        "sentence": sentence(*(sides[m][0] for m in ("trainer", "cvbench"))),
+    }  # fmt: skip
+
+
+def answers(data: dict, test: list[dict], scores: list, model: str):
+    "Predictions for the test images"
+    import numpy as np
+
+    from cvbench.core.predictions import make_predictions
+
+    p = np.asarray(scores, float)
+    p /= p.sum(1, keepdims=True)
+    ids, labels = [r["sample_id"] for r in test], [r["label"] for r in test]
+    return make_predictions(
+        labels, p, data["classes"], "classification", ids, model_id=model, dataset_version=data["ref"]
+    )
+
+
+def right(predictions) -> float:
+    t = predictions.table
+    return statistics.mean(a == b for a, b in zip(t["pred"].to_pylist(), t["target"].to_pylist(), strict=True))
+
+
+def paired(test: list[dict], theirs: list, ours: list) -> tuple[float, float]:
+    "Difference of the accuracies over all rounds, ours minus theirs, and half its 95 % interval over sources of images"
+    import numpy as np
+
+    def share(side: list) -> np.ndarray:
+        tables = [p.table for p in side]
+        return np.mean([np.array(t["pred"].to_pylist()) == np.array(t["target"].to_pylist()) for t in tables], 0)
+
+    gap = share(ours) - share(theirs)
+    _, group = np.unique([str(r["group"]) for r in test], return_inverse=True)
+    error = np.bincount(group, gap - gap.mean())
+    return float(gap.mean()), float(1.96 * np.sqrt((error**2).sum() * len(error) / max(1, len(error) - 1)) / len(gap))
+
+
+def sentence(theirs, ours) -> str:
+    "cvbench's own verdict on the first round"
+    from cvbench.evaluate.compare import compare
+    from cvbench.evaluate.evaluation import evaluate
+
+    return compare(evaluate(theirs), evaluate(ours)).sentence
+
+
+def print_cell(c: dict) -> None:
+    test = {m: 100 * statistics.mean(v) for m, v in c["test_accuracy"].items()}
+    images = " + ".join(str(n) for n in c["images"].values())
+    times = "never" if None in c["seconds_to_accuracy"] else spread(c["seconds_to_accuracy"], 1)
+    print(
+        f"\n  {c['set']}, {c['backbone']}: {images} photos\n"
+        f"    validation accuracy: usual {spread(c['target'], 3)}, cvbench {spread(c['best'], 3)}\n"
+        f"    seconds to the accuracy of the usual recipe: usual {spread(c['usual_seconds_to_best'], 1)} "
+        f"(all of it {spread(c['usual_seconds'], 1)}), cvbench {times} (all of it {spread(c['seconds'], 1)})\n"
+        f"    ratio {spread(c['ratios'])}, peak MB {c['peak_mb']['trainer']:.0f} and {c['peak_mb']['cvbench']:.0f}\n"
+        f"    test accuracy: usual {test['trainer']:.1f} %, cvbench {test['cvbench']:.1f} %, difference "
+        f"{100 * c['difference']:+.1f} ± {100 * c['half_width']:.1f} points: "
+        f"{'not worse' if c['not_worse'] else 'WORSE'} beyond noise\n    first round: {c['sentence']}",
+        flush=True,
+    )
+
+
+def sweep(args) -> dict:
+    "Sixteen trials, same space, pruner and seed"
+    n = args.images * 3 // 4
+    data = prepare("clothing_small", args.folder, {"train": n, "val": n // 2})
+    job = {"backbone": args.backbones[0], "epochs": 4, "trials": 16, "space": SPACE, "pruner": PRUNER}
+    job |= {k: data[k] for k in ("rows", "classes", "ref")}
+    theirs = job | {"method": "trainer sweep"}
+    theirs["workers"] = pick_workers(args, job | {"method": "trainer", "blocks": 2})
+    done = in_turn(args, {"trainer": theirs, "cvbench": job | {"method": "cvbench sweep"}})
+    each = ratios(done["trainer"], done["cvbench"])
+    print(f"\nSweep of 16 trials: {job['backbone']}, {n} + {n // 2} photos, at most 4 epochs")
+    for name, results in done.items():
+        peak, seconds = max(r["peak_mb"] for r in results), spread([r["seconds"] for r in results], 1)
+        print(f"  {NAMES[name]:<20}{seconds:>24} s{peak:>8.0f} MB, best {spread([r['best'] for r in results], 3)}")
+    print(f"  ratio {spread(each)}", flush=True)
+    return {"ratio": statistics.median(each), "ratios": each, "done": done}
+
+
+def embed(args) -> dict:
+    "By benchmarks/embed.py"
+    from embed import measure as measure_embed
+
+    return measure_embed(args)
+
+
+def machine(args) -> str:
+    "Cores, what the processor can do, and versions"
+    import accelerate
+    import optuna
+    import peft
+    import timm
+    import torch
+    import transformers
+
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    flags = (
+        ", ".join(k for k in ("avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16") if able.get(k))
+        or "none known"
+    )
+    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, timm, peft, transformers, accelerate, optuna))
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({flags}), {args.threads} threads, {args.precision}; {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--images", type=int, default=160, help="training photos of vit_tiny; half as many for vit_small"
+    )
+    parser.add_argument("--accuracy-images", type=int, default=600, help="training photos of clothing_small; 0 for all")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--backbones", nargs="*", default=["deit_tiny_clipped", "pocket_vit"])
+    parser.add_argument("--usual-lr", type=float, default=1e-3, help="learning rate of the usual recipe")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16: autocast, on all sides")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--save", help="write all figures to this JSON file too")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job:
+        return work(args.job)
+    args.folder, started = Path(tempfile.mkdtemp(prefix="adapt-")), time.monotonic()
+    os.environ |= {"CVBENCH_STORE": str(args.folder / "store"), "CVBENCH_TRACKER": "off", "CVBENCH_DEVICE": "cpu"}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+    print(machine(args), flush=True)
+    parts = {
+        "k4": lambda: speed(args, "k4", 4), "k1": lambda: speed(args, "k1", 1), "head": lambda: speed(args, "head", 0),
+        "k12": lambda: speed(args, "k12", 12), "accuracy": lambda: accuracy(args), "sweep": lambda: sweep(args),
+        "embed": lambda: embed(args),
+    }  # fmt: skip
+    done = {}
+    for part in args.only:
+        try:
+            done[part] = parts[part]()
+            if part == "k4":
+                done["k4_4views"] = speed(args, "k4", 4, views=4)
+        except Exception:
+            print(f"{part} failed\n{traceback.format_exc()}", flush=True)
+    shutil.rmtree(args.folder, ignore_errors=True)
+    parts_of = dict(zip(KEYS, ("k4", "k4_4views", "k1", "head", "k12", "accuracy", "sweep", "embed"), strict=True))
+    line = {key: round_or_none(done.get(part, {}).get("ratio")) for key, part in parts_of.items()}
+    line |= {"not_worse": done["accuracy"]["not_worse"] if "accuracy" in done else None}
+    line |= {"benchmark": "adapt", "machine": machine(args), "seconds": round(time.monotonic() - started)}
+    if args.save:
+        Path(args.save).write_text(json.dumps(line | {"parts": done}, indent=1) + "\n")
+    print(json.dumps(line))
+
+
+def round_or_none(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""How others adapt a vision transformer: HF Trainer with peft, and timm with peft in a plain loop. The opponents of adapt.py.
+
+Both decode with PIL and transform with torchvision in a Dataset, as the guides of both projects do, with loader workers.
+Every function takes a job, a dict of plain values (see `adapt.JOB`), and returns what it measured. The clock starts after
+the imports and runs until the training has ended; predictions for the test images are made after it has stopped.
+"""
+
+import importlib.util
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import peft
+import timm
+import torch
+import torch.nn.functional as F
+import transformers
+from PIL import Image
+from timm.data import resolve_data_config
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+import cvbench.model.pocket  # noqa: F401  registers pocket_vit with timm
+
+SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+
+
+def open_module(backbone: str, classes: int, seed: int = 0) -> nn.Module:
+    "A timm module with a classifier: real features for the names below, random weights for any other name"
+    torch.manual_seed(seed)
+    if backbone == "deit_tiny_clipped":
+        spec = importlib.util.spec_from_file_location("load", SHARED / backbone / "load.py")
+        load = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(load)
+        return load.build(classes)
+    if backbone == "deit_tiny_plain":
+        overlay = {"file": str(SHARED / backbone / "model.safetensors")}
+        return timm.create_model(
+            "deit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes
+        )
+    return timm.create_model(backbone, pretrained=backbone == "pocket_vit", num_classes=classes)
+
+
+def add_adapter(module: nn.Module, job: dict) -> nn.Module:
+    "LoRA on q, k and v of the last `blocks` blocks and a new head, by peft; the head alone for 0 blocks"
+    torch.manual_seed(job["seed"])
+    if not job["blocks"]:
+        module.requires_grad_(False)
+        module.get_classifier().requires_grad_(True)
+        return module
+    count = len(module.blocks)
+    names = [f"blocks.{i}.attn.qkv" for i in range(max(0, count - job["blocks"]), count)]
+    config = peft.LoraConfig(
+        r=job["r"], lora_alpha=2 * job["r"], target_modules=names, modules_to_save=["head"], lora_dropout=0.0
+    )
+    return peft.get_peft_model(module, config)
+
+
+class Photos(Dataset):
+    "Images read from files, one at a time"
+
+    def __init__(self, rows: list[dict], classes: list[str], transform):
+        self.rows, self.place, self.transform = rows, {c: i for i, c in enumerate(classes)}, transform
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict:
+        with Image.open(self.rows[i]["path"]) as image:
+            return {
+                "pixel_values": self.transform(image.convert("RGB")),
+                "labels": self.place[self.rows[i]["label"]],
+            }
+
+
+def make_transform(module: nn.Module, augment: str):
+    "What timm says of the weights; in training with random crops and flips where asked for"
+    c = resolve_data_config(module.pretrained_cfg, model=module)
+    size, kind = c["input_size"][-1], v2.InterpolationMode(c["interpolation"])
+    crops = {
+        "none": [v2.Resize(int(size / c["crop_pct"]), kind), v2.CenterCrop(size)],
+        "light": [v2.RandomResizedCrop(size, (0.6, 1), (0.8, 1.25), kind), v2.RandomHorizontalFlip()],
+        "usual": [v2.RandomResizedCrop(size, interpolation=kind), v2.RandomHorizontalFlip()],
+    }
+    return v2.Compose(
+        [*crops[augment], v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(c["mean"], c["std"])]
+    )
+
+
+def make_sets(module: nn.Module, job: dict) -> dict[str, Photos]:
+    "Datasets of the splits; only the training images are augmented"
+    sets = {}
+    for split in ("train", "val", "test"):
+        rows = [r for r in job["rows"] if r["split"] == split]
+        sets[split] = Photos(
+            rows, job["classes"], make_transform(module, job["augment"] if split == "train" else "none")
+        )
+    return sets
+
+
+def cosine(step: int, steps: int, warmup: float) -> float:
+    "Share of the peak learning rate"
+    warm = max(1, round(warmup * steps))
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def autocast(job: dict):
+    return torch.autocast("cpu", torch.bfloat16, enabled=job["precision"] == "bf16")
+
+
+@torch.no_grad()
+def predict(net: nn.Module, photos: Photos, job: dict) -> np.ndarray:
+    "Probabilities, (n, classes)"
+    net.eval()
+    loader, out = DataLoader(photos, 64), []
+    for batch in loader:
+        with autocast(job):
+            out.append(net(batch["pixel_values"]).float().softmax(1))
+    return torch.cat(out).double().numpy()
+
+
+class Best:
+    "Trained weights after the best epoch, and what every epoch took"
+
+    def __init__(self, net: nn.Module, start: float):
+        self.net, self.start, self.epochs, self.state = net, start, [], {}
+
+    def end_epoch(self, accuracy: float, loss: float) -> None:
+        if accuracy > max((e["val_accuracy"] for e in self.epochs), default=-1):
+            self.state = {n: p.detach().clone() for n, p in self.net.named_parameters() if p.requires_grad}
+        at = time.perf_counter() - self.start
+        self.epochs.append({"at": at, "val_accuracy": accuracy, "val_loss": loss})
+
+    def finish(self, sets: dict[str, Photos], job: dict) -> dict:
+        out = {"seconds": time.perf_counter() - self.start, "epochs": self.epochs}
+        if job["predict"]:
+            self.net.load_state_dict(self.state, strict=False)
+            out["test"] = predict(self.net, sets["test"], job).tolist()
+        return out
+
+
+def run_loop(job: dict) -> dict:
+    "timm and peft in a plain loop: AdamW, cosine schedule, gradients clipped at 1"
+    start = time.perf_counter()
+    module = open_module(job["backbone"], len(job["classes"]))
+    sets = make_sets(module, job)
+    net = add_adapter(module, job)
+    keep = {"num_workers": job["workers"], "persistent_workers": job["workers"] > 0}
+    shuffled = torch.Generator().manual_seed(job["seed"])
+    loader = DataLoader(sets["train"], job["batch"], shuffle=True, generator=shuffled, **keep)
+    val_loader = DataLoader(sets["val"], 2 * job["batch"], **keep)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    opt = torch.optim.AdamW(trained, lr=job["lr"], weight_decay=job["weight_decay"])
+    steps = job["epochs"] * len(loader)
+    schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda s: cosine(s, steps, job["warmup"]))
+    best = Best(net, start)
+    for _ in range(job["epochs"]):
+        net.train()
+        for batch in loader:
+            with autocast(job):
+                loss = F.cross_entropy(net(batch["pixel_values"]), batch["labels"])
+            opt.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            opt.step()
+            schedule.step()
+        best.end_epoch(*validate(net, val_loader, job))
+    return best.finish(sets, job)
+
+
+@torch.no_grad()
+def validate(net: nn.Module, loader: DataLoader, job: dict) -> tuple[float, float]:
+    "Accuracy and mean loss"
+    net.eval()
+    right, loss, n = 0, 0.0, 0
+    for batch in loader:
+        with autocast(job):
+            z = net(batch["pixel_values"]).float()
+        right += int((z.argmax(1) == batch["labels"]).sum())
+        loss += float(F.cross_entropy(z, batch["labels"], reduction="sum"))
+        n += len(z)
+    return right / n, loss / n
+
+
+class Wrapped(nn.Module):
+    "A classifier in the form that Trainer asks for"
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixel_values, labels=None):
+        logits = self.net(pixel_values)
+        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+class Watch(transformers.TrainerCallback):
+    "Calls a function with accuracy and loss after each evaluation"
+
+    def __init__(self, call):
+        self.call = call
+
+    def on_evaluate(self, args, state, control, metrics, **_):
+        self.call(metrics["eval_accuracy"], metrics["eval_loss"])
+
+
+def make_trainer(net: nn.Module, sets: dict[str, Photos], job: dict, watch) -> transformers.Trainer:
+    "HF Trainer with nothing on that costs time: no files, no reports, no columns dropped"
+    steps = job["epochs"] * math.ceil(len(sets["train"]) / job["batch"])
+    args = transformers.TrainingArguments(
+        output_dir=job["folder"], num_train_epochs=job["epochs"], seed=job["seed"], use_cpu=True,
+        per_device_train_batch_size=job["batch"], per_device_eval_batch_size=2 * job["batch"],
+        learning_rate=job["lr"], weight_decay=job["weight_decay"], optim="adamw_torch",
+        lr_scheduler_type=job["schedule"], warmup_steps=round(job["warmup"] * steps), bf16=job["precision"] == "bf16",
+        eval_strategy="epoch", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+        dataloader_num_workers=job["workers"], dataloader_persistent_workers=job["workers"] > 0,
+        remove_unused_columns=False, label_names=["labels"],
+    )  # fmt: skip
+    trainer = transformers.Trainer(
+        Wrapped(net), args, train_dataset=sets["train"], eval_dataset=sets["val"], callbacks=[Watch(watch)],
+        compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())},
+    )  # fmt: skip
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def run_trainer(job: dict) -> dict:
+    "HF Trainer and peft"
+    start = time.perf_counter()
+    module = open_module(job["backbone"], len(job["classes"]))
+    sets = make_sets(module, job)
+    net = add_adapter(module, job)
+    best = Best(net, start)
+    make_trainer(net, sets, job, best.end_epoch).train()
+    return best.finish(sets, job)
+
+
+def run_sweep(job: dict) -> dict:
+    "An Optuna study of Trainer runs that report every epoch to a median pruner"
+    start = time.perf_counter()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def objective(trial: optuna.Trial) -> float:
+        values = {k: suggest(trial, k, v) for k, v in job["space"].items()}
+        setting = job | values
+        module = open_module(job["backbone"], len(job["classes"]))
+        sets, seen = make_sets(module, setting), []
+        net = add_adapter(module, setting)
+
+        def watch(accuracy: float, loss: float) -> None:
+            seen.append(accuracy)
+            trial.report(accuracy, len(seen))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        make_trainer(net, sets, setting, watch).train()
+        return max(seen)
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=job["seed"]),
+        pruner=optuna.pruners.MedianPruner(**job["pruner"]),
+    )
+    study.optimize(objective, n_trials=job["trials"])
+    trials = [{**t.params, "epochs": len(t.intermediate_values), "state": t.state.name} for t in study.trials]
+    return {"seconds": time.perf_counter() - start, "best": study.best_value, "trials": trials}
+
+
+def suggest(trial: optuna.Trial, name: str, values) -> float:
+    "A list is a choice; a pair of floats a range on a logarithmic scale"
+    if isinstance(values, list):
+        return trial.suggest_categorical(name, values)
+    return trial.suggest_float(name, values["low"], values["high"], log=True)
+
+
+METHODS = {"trainer": run_trainer, "loop": run_loop, "trainer sweep": run_sweep}
