@@ -48,7 +48,6 @@ JOB = {
 }  # fmt: skip
 USUAL = {"blocks": 12, "augment": "usual", "warmup": 0.0, "weight_decay": 0.0, "schedule": "linear"}
 SPACE = {"blocks": [1, 2, 4], "r": [4, 8, 16], "lr": {"low": 2e-4, "high": 1e-2}}
-PRUNER = {"n_startup_trials": 4, "n_warmup_steps": 1}
 
 
 # Our side
@@ -105,20 +104,26 @@ def run_cvbench(job: dict) -> dict:
 
 def run_cvbench_sweep(job: dict) -> dict:
     "`sweep` over the same space"
-    import optuna
+    import optuna  # noqa: F401
     import peft  # noqa: F401
 
     from cvbench.data.dataset import checkout
+    from cvbench.model.adapters import LoRA
+    from cvbench.model.recipe import Recipe
     from cvbench.model.sweep import sweep
 
     start = time.perf_counter()
-    sampler = optuna.samplers.TPESampler(seed=job["seed"])
-    pruner = optuna.pruners.MedianPruner(**job["pruner"])
-    swept = sweep(
-        open_backbone(job["backbone"]), checkout(job["ref"]), job["space"], trials=job["trials"], sampler=sampler,
-        pruner=pruner, epochs=job["epochs"], batch_size=job["batch"], precision=job["precision"], tracker="off",
+    space = {k: v if isinstance(v, list) else (v["low"], v["high"], "log") for k, v in job["space"].items()}
+    same = {k: job[k] for k in ("epochs", "lr", "weight_decay", "warmup", "augment", "views")}
+    precision = "auto" if job["precision"] == "bf16" else "fp32"
+    found = sweep(
+        open_backbone(job["backbone"]), checkout(job["ref"]), space, trials=job["trials"], seed=job["seed"],
+        adapter=LoRA(r=job["r"], blocks=job["blocks"], targets="attention"), pruner="median", tracker="off",
+        recipe=Recipe(**same, batch_size=job["batch"], precision=precision, head_start=False),
     )  # fmt: skip
-    return {"seconds": time.perf_counter() - start, "table": swept.table.to_dict("records")}
+    seconds = time.perf_counter() - start
+    trials = found.table[["blocks", "r", "lr", "epochs", "state"]].to_dict("records")
+    return {"seconds": seconds, "best": float(found.table["val_accuracy"].max()), "trials": trials}
 
 
 def work(file: str) -> None:
@@ -303,16 +308,22 @@ def flops(backbone: str, blocks: int) -> dict[str, float]:
     return {k: v.get_total_flops() for k, v in totals.items()} | {"last_share": share}
 
 
-def limit(job: dict, train: int, val: int, depth: int = 12) -> float:
-    "Gain in operations of computing the frozen part once an image and view, and of the last block what the head reads"
-    blocks, epochs = job["blocks"], job["epochs"]
-    f, less = flops(job["backbone"], blocks), flops(job["backbone"], max(0, blocks - 1))
-    prefix = f["forward"] - blocks * f["block"] if blocks < depth else 0.0
-    spared = (1 - f["last_share"]) * f["block"] if blocks else 0.0
+def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, float, float]:
+    "Operations of an epoch, of one that reads the frozen part and does of the last block what the head reads, of the frozen part"
+    k = job["blocks"]
+    f, less = flops(job["backbone"], k), flops(job["backbone"], max(0, k - 1))
+    prefix = f["forward"] - k * f["block"] if k < depth else 0.0
+    spared = (1 - f["last_share"]) * f["block"] if k else 0.0
     spared_step = spared + (1 - f["last_share"]) * (f["step"] - less["step"])
-    plain = epochs * (train * f["step"] + val * f["forward"])
-    rest = epochs * (train * (f["step"] - prefix - spared_step) + val * (f["forward"] - prefix - spared))
-    return plain / ((train * job["views"] + val) * prefix + rest)
+    plain = train * f["step"] + val * f["forward"]
+    rest = train * (f["step"] - prefix - spared_step) + val * (f["forward"] - prefix - spared)
+    return plain, rest, (train * job.get("views", 1) + val) * prefix
+
+
+def limit(job: dict, train: int, val: int) -> float:
+    "What arithmetic allows the ratio to be"
+    plain, rest, prefix = work_of(job, train, val)
+    return job["epochs"] * plain / (job["epochs"] * rest + prefix)
 
 
 # Parts
@@ -466,21 +477,34 @@ def print_cell(c: dict) -> None:
 
 
 def sweep(args) -> dict:
-    "Sixteen trials, same space, pruner and seed"
+    "Sixteen trials: the same first trial, seeds of the sampler and pruner on both sides"
     n = args.images * 3 // 4
     data = prepare("clothing_small", args.folder, {"train": n, "val": n // 2})
-    job = {"backbone": args.backbones[0], "epochs": 4, "trials": 16, "space": SPACE, "pruner": PRUNER}
+    job = {"backbone": args.backbones[0], "epochs": 4, "trials": 16, "space": SPACE}
     job |= {k: data[k] for k in ("rows", "classes", "ref")}
     theirs = job | {"method": "trainer sweep"}
     theirs["workers"] = pick_workers(args, job | {"method": "trainer", "blocks": 2})
     done = in_turn(args, {"trainer": theirs, "cvbench": job | {"method": "cvbench sweep"}})
     each = ratios(done["trainer"], done["cvbench"])
+    most = [sweep_limit(job, data, a["trials"], b["trials"]) for a, b in zip(*done.values(), strict=True)]
     print(f"\nSweep of 16 trials: {job['backbone']}, {n} + {n // 2} photos, at most 4 epochs")
     for name, results in done.items():
-        peak, seconds = max(r["peak_mb"] for r in results), spread([r["seconds"] for r in results], 1)
-        print(f"  {NAMES[name]:<20}{seconds:>24} s{peak:>8.0f} MB, best {spread([r['best'] for r in results], 3)}")
-    print(f"  ratio {spread(each)}", flush=True)
-    return {"ratio": statistics.median(each), "ratios": each, "done": done}
+        epochs = [sum(t["epochs"] for t in r["trials"]) for r in results]
+        print(
+            f"  {NAMES[name]:<20}{spread([r['seconds'] for r in results], 1)} s, peak {max(r['peak_mb'] for r in results):.0f} MB, "
+            f"epochs {spread(epochs, 0)}, best validation accuracy {spread([r['best'] for r in results], 3)}"
+        )
+    print(f"  ratio {spread(each)}, arithmetic limit of these trials {spread(most)}", flush=True)
+    return {"ratio": statistics.median(each), "ratios": each, "limits": most, "done": done}
+
+
+def sweep_limit(job: dict, data: dict, theirs: list[dict], ours: list[dict]) -> float:
+    "As `limit`, for the epochs that were trained; the frozen part is computed once for each number of blocks"
+    n, m = count(data, "train"), count(data, "val")
+    plain = sum(t["epochs"] * work_of(job | t, n, m)[0] for t in theirs)
+    rest = sum(t["epochs"] * work_of(job | t, n, m)[1] for t in ours)
+    prefix = {t["blocks"]: work_of(job | t, n, m)[2] for t in ours}
+    return plain / (rest + sum(prefix.values()))
 
 
 def embed(args) -> dict:

@@ -5,6 +5,7 @@ Every function takes a job, a dict of plain values (see `adapt.JOB`), and return
 the imports and runs until the training has ended; predictions for the test images are made after it has stopped.
 """
 
+import functools
 import importlib.util
 import math
 import os
@@ -25,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 import cvbench.model.pocket  # noqa: F401  registers pocket_vit with timm
+from cvbench.core.files import fingerprint
 
 SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
 
@@ -240,34 +242,34 @@ def run_trainer(job: dict) -> dict:
 
 
 def run_sweep(job: dict) -> dict:
-    "An Optuna study of Trainer runs that report every epoch to a median pruner"
+    "An Optuna study of Trainer runs that report every epoch to a median pruner, drawn with the seeds that cvbench's sweep has"
     start = time.perf_counter()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    def objective(trial: optuna.Trial) -> float:
-        values = {k: suggest(trial, k, v) for k, v in job["space"].items()}
-        setting = job | values
-        module = open_module(job["backbone"], len(job["classes"]))
-        sets, seen = make_sets(module, setting), []
-        net = add_adapter(module, setting)
-
-        def watch(accuracy: float, loss: float) -> None:
-            seen.append(accuracy)
-            trial.report(accuracy, len(seen))
-            if trial.should_prune():
-                raise optuna.TrialPruned
-
-        make_trainer(net, sets, setting, watch).train()
-        return max(seen)
-
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=job["seed"]),
-        pruner=optuna.pruners.MedianPruner(**job["pruner"]),
-    )
-    study.optimize(objective, n_trials=job["trials"])
+    few = max(4, job["trials"] // 4)
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(few, n_warmup_steps=1))
+    study.enqueue_trial({k: job[k] for k in job["space"]})
+    for slot in range(job["trials"]):
+        seed = int(fingerprint(job["seed"], slot, length=8), 16)
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=few, seed=seed)
+        study.optimize(functools.partial(objective, job), n_trials=1)
     trials = [{**t.params, "epochs": len(t.intermediate_values), "state": t.state.name} for t in study.trials]
     return {"seconds": time.perf_counter() - start, "best": study.best_value, "trials": trials}
+
+
+def objective(job: dict, trial: optuna.Trial) -> float:
+    "Best validation accuracy of one trial"
+    setting, seen = job | {k: suggest(trial, k, v) for k, v in job["space"].items()}, []
+    module = open_module(job["backbone"], len(job["classes"]))
+    sets = make_sets(module, setting)
+
+    def watch(accuracy: float, loss: float) -> None:
+        seen.append(accuracy)
+        trial.report(accuracy, len(seen))
+        if len(seen) < job["epochs"] and trial.should_prune():
+            raise optuna.TrialPruned
+
+    make_trainer(add_adapter(module, setting), sets, setting, watch).train()
+    return max(seen)
 
 
 def suggest(trial: optuna.Trial, name: str, values) -> float:
