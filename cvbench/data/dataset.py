@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Dataset', 'commit', 'list_datasets', 'checkout', 'tag', 'restore', 'add_column', 'log', 'diff']
 
-# %% ../../nbs/14_data.dataset.ipynb #b2c47c97
+# %% ../../nbs/14_data.dataset.ipynb #596dbc4b
 import base64
 import functools
 import hashlib
 import html
+import itertools
 import json
 import os
 import re
@@ -434,7 +435,7 @@ def _plain_value(value: Any) -> Any:
         return None
     return value
 
-# %% ../../nbs/14_data.dataset.ipynb #fd92f076
+# %% ../../nbs/14_data.dataset.ipynb #bd173720
 _KINDS = (
     (bool, pa.bool_()),
     (int, pa.int64()),
@@ -839,10 +840,10 @@ def restore(
 def add_column(
     ds: Dataset,  # The newest version, or a split of it
     name: str,  # Of the new column
-    values: Mapping[
-        str, Any
-    ],  # By sample_id: numbers, text, booleans, dates, or vectors of one length; the rest stays empty
-) -> Dataset:  # The newest version, with the column
+    values: Mapping[str, Any]  # By sample_id: numbers, text, booleans, dates, or vectors of one length
+    | Iterable[np.ndarray],  # Or blocks (rows, length), together the rows of `ds` in order; read one at a time
+    about: Mapping[str, str] | None = None,  # Kept as the metadata of the column's field
+) -> Dataset:  # The newest version, with the column; what has no value stays empty
     "A version with one more column; raises `ValueError` on unknown ids, a name in use, or an old version"
     with _locked(ds.path), _write_errors(ds.path):
         newest = _load(ds.path, _newest(ds.path / "rows.lance"))
@@ -850,22 +851,47 @@ def add_column(
             raise ValueError(
                 f"{ds.ref} is not the newest version, {newest.ref} is. Add the column there, or restore {ds.ref} first."
             )
-        ids = [i.decode() for i in _index(replace(ds, only=None))[0]]
-        if unknown := set(values) - set(ids):
-            raise ValueError(
-                f"{len(unknown)} ids are not in {ds.ref}, such as {min(unknown)!r}. Pass values by sample_id."
-            )
-        column = _value_column([values.get(i) for i in ids])
-        if name in ds.columns and newest.table([name])[name].combine_chunks().equals(column):
+        arrays = _ordered(ds, values) if isinstance(values, Mapping) else _spread(ds, values)
+        first = next(arrays, pa.nulls(0, pa.float32()))
+        known = name in ds.columns
+        if known and isinstance(values, Mapping) and newest.table([name])[name].combine_chunks().equals(first):
             return newest
-        if name in ds.columns or _column_name(name, []) != name:
+        if known or _column_name(name, []) != name:
             raise ValueError(
                 f"column {name!r} cannot be added to {ds.ref}: the name is in use or reserved. Use another than {sorted({*ds.columns, *reserved_columns})}."
             )
         import lance
 
-        lance.dataset(str(ds.path / "rows.lance")).add_columns(pa.table({name: column}).to_reader())
+        schema = pa.schema([pa.field(name, first.type, metadata=dict(about) if about else None)])
+        batches = (pa.record_batch([a], schema=schema) for a in itertools.chain([first], arrays))
+        lance.dataset(str(ds.path / "rows.lance")).add_columns(pa.RecordBatchReader.from_batches(schema, batches))
         return _load(ds.path, newest.version + 1)
+
+# %% ../../nbs/14_data.dataset.ipynb #ordered
+def _ordered(ds: Dataset, values: Mapping[str, Any]) -> Iterator[pa.Array]:
+    ids = [i.decode() for i in _index(replace(ds, only=None))[0]]
+    if unknown := set(values) - set(ids):
+        raise ValueError(f"{len(unknown)} ids are not in {ds.ref}, such as {min(unknown)!r}. Pass values by sample_id.")
+    yield _value_column([values.get(i) for i in ids])
+
+# %% ../../nbs/14_data.dataset.ipynb #spread
+def _spread(ds: Dataset, blocks: Iterable[np.ndarray]) -> Iterator[pa.Array]:
+    "Blocks for the rows of a split as arrays for the rows of the version"
+    rows, total = _index(ds)[2], len(_index(replace(ds, only=None))[0])
+    seen = written = 0
+    for block in blocks:
+        if seen + len(block) > len(rows):
+            raise ValueError(f"the blocks have more than the {len(rows)} rows of {ds.ref}. Pass one row an image.")
+        at = rows[seen : seen + len(block)]
+        seen += len(block)
+        end = total if seen == len(rows) else int(at[-1]) + 1
+        places = np.full(end - written, -1)
+        places[at - written] = np.arange(len(block))
+        flat = pa.array(np.ascontiguousarray(block, np.float32)[places].ravel())
+        yield pa.FixedSizeListArray.from_arrays(flat, block.shape[1], mask=pa.array(places < 0))
+        written = end
+    if seen != len(rows):
+        raise ValueError(f"the blocks have {seen} rows, {ds.ref} has {len(rows)}. Pass one row an image.")
 
 # %% ../../nbs/14_data.dataset.ipynb #value-column
 def _value_column(values: list) -> pa.Array:
