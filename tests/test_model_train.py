@@ -19,7 +19,8 @@ from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
 from cvbench.model.models import create_model, load_model
 from cvbench.model.predict import predict
-from cvbench.model.train import Recipe, train
+from cvbench.model.recipe import Recipe, draw_order
+from cvbench.model.train import train
 
 JOB = """
 import sys, torch
@@ -59,7 +60,8 @@ def finish(store):
     assert p.returncode == 0, err
     folder = store / "runs" / out.split()[-1]
     summary = json.loads((folder / "summary.json").read_text())
-    summary.pop("seconds")
+    for measured in ("seconds", "peak_memory_mb"):
+        summary.pop(measured)
     return (
         summary,
         (folder / "model" / "model.safetensors").read_bytes(),
@@ -148,11 +150,9 @@ def test_early_stopping_stops_and_patience_none_does_not():
 
 
 def test_class_balancing_changes_what_is_drawn():
-    from cvbench.model.train import _order
-
     y = torch.tensor([0] * 90 + [1] * 10 + [-1] * 5)
-    plain = y[_order(y, Recipe(), 0)]
-    even = y[_order(y, Recipe(balance="sampler"), 0)]
+    plain = y[draw_order(y, Recipe(), 0)]
+    even = y[draw_order(y, Recipe(balance="sampler"), 0)]
     assert (plain == 1).sum() == 10 and (plain >= 0).all() and (even >= 0).all()
     assert 30 <= (even == 1).sum() <= 70
 

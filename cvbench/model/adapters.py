@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Adapter', 'adapters', 'LinearProbe', 'LoRA', 'DoRA', 'IA3', 'VisualPrompt', 'FullFineTune', 'describe_adapter',
-           'make_adapter', 'find_targets', 'apply_adapter', 'add_prompts']
+           'make_adapter', 'find_targets', 'apply_adapter', 'set_training', 'add_prompts']
 
 # %% ../../nbs/22_model.adapters.ipynb #777e384e
 from collections.abc import Iterable
@@ -151,6 +151,18 @@ def apply_adapter(
 
         peft.inject_adapter_in_model(_peft_config(module, adapter), module)
     return module
+
+# %% ../../nbs/22_model.adapters.ipynb #set-training
+def set_training(
+    module: nn.Module,
+    mode: bool,  # Training, or evaluation
+) -> None:
+    "`module.train(mode)`, but layers with nothing to train stay in evaluation mode"
+    nn.Module.train(module, mode)
+    for m in module.modules() if mode else ():
+        own: list[torch.Tensor] = [*m.parameters()]
+        if (own or [*m.buffers()]) and not any(p.requires_grad for p in own):
+            m.eval()
 
 # %% ../../nbs/22_model.adapters.ipynb #peft-config
 def _peft_config(module: nn.Module, adapter: LoRA | IA3):

@@ -77,6 +77,7 @@ def load_checkpoint(
 def track(
     run: Run,
     mode: Any,  # offline, online or off
+    group: str | None = None,  # Runs that belong together, such as the trials of a sweep
 ) -> Iterator[Callable[[dict], None]]:  # Call it with numbers to log
     "Mirror a run to wandb; offline needs no account and no network"
     if mode == "off":
@@ -91,6 +92,7 @@ def track(
         project="cvbench",
         id=run.id,
         name=run.id,
+        group=group,
         config=run.config,
         mode=mode,
         resume="allow" if mode == "online" else None,

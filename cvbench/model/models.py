@@ -23,7 +23,15 @@ from torch import nn
 from ..core.files import atomic_path, fingerprint, read_json, write_json
 from ..core.runs import Run, load_run
 from ..core.tasks import get_task
-from .adapters import Adapter, LoRA, VisualPrompt, apply_adapter, describe_adapter, make_adapter
+from cvbench.model.adapters import (
+    Adapter,
+    LoRA,
+    VisualPrompt,
+    apply_adapter,
+    describe_adapter,
+    make_adapter,
+    set_training,
+)
 from .backbones import Backbone, Transform, create_backbone, find_blocks, hash_state
 
 # %% ../../nbs/23_model.models.ipynb #Classifier
@@ -42,16 +50,17 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        "(B, features) → (B, classes) logits"
+        return self.head((features - self.mean) / self.std)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head((self.encoder(x) - self.mean) / self.std)
+        return self.classify(self.encoder(x))
 
     def train(self, mode: bool = True) -> "Classifier":
-        "As in torch, but layers with nothing to train stay in evaluation mode: a frozen batch norm keeps its statistics"
+        "As in torch, but frozen layers stay in evaluation mode"
         super().train(mode)
-        for m in self.encoder.modules() if mode else ():
-            own: list[torch.Tensor] = [*m.parameters()]
-            if (own or [*m.buffers()]) and not any(p.requires_grad for p in own):
-                m.eval()
+        set_training(self.encoder, mode)
         return self
 
 # %% ../../nbs/23_model.models.ipynb #Model
