@@ -1,0 +1,399 @@
+"Sweeps: nothing is tried twice, nothing is lost, and luck is called luck"
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cvbench.core.digits import read_digits
+from cvbench.core.files import read_json
+from cvbench.core.runs import load_run
+from cvbench.data.dataset import commit
+from cvbench.model import sweep as module
+from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
+from cvbench.model.backbones import Backbone, Transform
+from cvbench.model.sweep import (
+    load_sweep,
+    parse_space,
+    plot_importance,
+    plot_parallel,
+    plot_tradeoff,
+    sweep,
+    write_page,
+)
+from cvbench.model.train import Recipe
+
+SLOW = Recipe(lr=1e-6, batch_size=16, augment="none", epochs=2)  # a learning rate that moves nothing
+TWO = {"lr": (1e-4, 1e-2)}
+
+
+class Net(nn.Module):
+    "32 × 32 pixels in, three blocks of convolutions, 24 features out"
+
+    def __init__(self):
+        super().__init__()
+        widths = (3, 24, 24, 24)
+        self.blocks = nn.Sequential(
+            *[nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.ReLU(), nn.Conv2d(o, o, 1), nn.ReLU()) for i, o in zip(widths, widths[1:], strict=False)]
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.blocks(x).mean((2, 3))
+
+
+def small():
+    torch.manual_seed(0)
+    return Backbone("small", Net(), 24, Transform(32, 1.0), False)
+
+
+def digits(n=150):
+    return commit(list(read_digits())[:n], name="digits")
+
+
+def run(space=TWO, n=150, **options):
+    options = {"adapter": FullFineTune(), "recipe": SLOW, "trials": 4, "name": "s"} | options
+    return sweep(small(), digits(n), space, **options)
+
+
+def values(found):
+    kept = [*found.names, "trial", "state", "val_accuracy", "low", "high", "trainable", "epochs", "run"]
+    return found.table[kept].to_dict("records")
+
+
+def test_table_and_best_agree_with_the_runs_on_disk():
+    found = run(pruner="none")
+    assert list(found.table.trial) == [0, 1, 2, 3] and set(found.table.state) == {"complete"}
+    for row in found.table.itertuples():
+        one = load_run(row.run)
+        assert one.summary["val_accuracy"] == row.val_accuracy and one.config["recipe"]["lr"] == row.lr
+        right = read_json(one.path / "val.json")["correct"]
+        assert np.mean(right) == pytest.approx(row.val_accuracy) and row.low < row.val_accuracy < row.high
+        assert row.epochs == one.summary["epochs"] and row.seconds == one.summary["seconds"]
+    assert found.table.lr[0] == SLOW.lr
+    assert found.best_run.summary["val_accuracy"] == found.table.val_accuracy.max()
+    assert found.best_run.config["recipe"]["lr"] == found.best["lr"]
+    assert repr(load_sweep("s")) == repr(found) and found.sentence in repr(found)
+
+
+def test_asked_again_it_answers_from_disk_and_more_trials_go_on(monkeypatch):
+    first = run(trials=2)
+    calls, real = [], module.train
+    monkeypatch.setattr(module, "train", lambda *a, **k: calls.append(k["name"]) or real(*a, **k))
+    assert values(run(trials=2)) == values(first) and not calls
+    more = run(trials=4)
+    assert calls == ["s-002", "s-003"] and values(more)[:2] == values(first)
+
+
+JOB = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_model_sweep import run
+run(trials=5, pruner="none")
+"""
+
+
+def job(store):
+    code = JOB.format(tests=os.path.dirname(__file__))
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"CVBENCH_STORE": str(store)}, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+
+
+def test_killed_and_called_again_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVBENCH_STORE", str(tmp_path / "whole"))
+    whole = run(trials=5, pruner="none")
+    store, deaths = tmp_path / "killed", 0
+    for runs in (1, 3):
+        p, deadline = job(store), time.monotonic() + 120
+        while p.poll() is None and time.monotonic() < deadline:
+            if len(list(store.glob("runs/*/checkpoint.safetensors")) + list(store.glob("runs/*/summary.json"))) >= runs:
+                p.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        deaths += p.wait() == -signal.SIGKILL
+        p.stderr.close()
+        ended = {f: f.stat().st_mtime_ns for f in store.glob("runs/*/summary.json")}
+    assert deaths == 2
+    monkeypatch.setenv("CVBENCH_STORE", str(store))
+    calls, real = [], module.train
+    monkeypatch.setattr(module, "train", lambda *a, **k: calls.append(k["name"]) or real(*a, **k))
+    again = run(trials=5, pruner="none")
+    assert values(again) == values(whole)
+    assert ended.items() <= {f: f.stat().st_mtime_ns for f in store.glob("runs/*/summary.json")}.items()
+    assert len(calls) == len(set(calls)) <= 5 - len(ended) + 1
+
+
+def test_an_interrupted_trial_is_taken_up_where_it_was(monkeypatch):
+    real, epochs = module.train, []
+
+    def dies_in_the_second_epoch_of_trial_one(*a, on_epoch, **k):
+        def watched(entry):
+            on_epoch(entry)
+            epochs.append((k["name"], entry["epoch"]))
+            if k["name"] == "s-001" and entry["epoch"] == 2 and len(epochs) < 8:
+                raise KeyboardInterrupt
+
+        return real(*a, on_epoch=watched, **k)
+
+    monkeypatch.setattr(module, "train", dies_in_the_second_epoch_of_trial_one)
+    with pytest.raises(KeyboardInterrupt):
+        run(trials=3)
+    assert list(load_sweep("s").table.state) == ["complete", "waiting"]
+    assert list(run(trials=3).table.state.isin(["complete", "pruned"])) == [True] * 3
+    assert len(epochs) == len(set(epochs))
+
+
+@pytest.mark.slow
+def test_two_workers_do_everything_once_and_a_killed_one_is_replaced(monkeypatch, store):
+    real = module._start_worker
+    started, killed = count(), []
+
+    def start(*a):
+        p = real(*a)
+        if next(started) == 0:
+            killed.append(p)
+        return p
+
+    def refresh(bar):
+        def look(slots):
+            if killed and len(list(store.glob("runs/*/checkpoint.safetensors"))) > 1:
+                killed.pop().kill()
+
+        return look
+
+    monkeypatch.setattr(module, "_start_worker", start)
+    monkeypatch.setattr(module, "_make_refresh", refresh)
+    found = run({"lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]}, trials=6, workers=2, pruner="none")
+    assert not killed and next(started) == 3
+    assert sorted(found.table.trial) == [0, 1, 2, 3, 4, 5] and set(found.table.state) == {"complete"}
+    assert sorted(found.table.lr) == [1e-6, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+    assert len(list(store.glob("runs/*/summary.json"))) == 6 and not list(store.glob("sweeps/s/*.live"))
+
+
+def test_a_space_smaller_than_the_trials_is_tried_whole_and_once():
+    found = run({"lr": [1e-4, 1e-3], "batch_size": [16, 32]}, trials=9, epochs=1, pruner="none")
+    tried = list(zip(found.table.lr, found.table.batch_size, strict=True))
+    assert len(tried) == len(set(tried)) == 5
+
+
+def _trial(study, lr, accuracies):
+    trial = study.ask()
+    trial.set_user_attr("trial", len(study.trials) - 1)
+    on_epoch = module._watch(SimpleNamespace(path=study.folder), trial, len(accuracies) - 1)
+    for epoch, accuracy in enumerate(accuracies):
+        on_epoch({"epoch": epoch, "val_accuracy": accuracy})
+    study.tell(trial, accuracies[-1])
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving", "none"])
+def test_the_hopeless_are_pruned_and_the_good_are_not(pruner, tmp_path):
+    import optuna
+
+    with module._open(tmp_path / "study.db", create=True) as study:
+        study.pruner, study.folder = module._make_pruner(pruner, 8), tmp_path
+        for _ in range(4):
+            _trial(study, 1e-3, [0.5, 0.6, 0.7, 0.8, 0.85])
+        _trial(study, 1e-3, [0.5, 0.65, 0.75, 0.82, 0.9])
+        if pruner == "none":
+            _trial(study, 1.0, [0.1, 0.1, 0.1, 0.1, 0.1])
+        else:
+            with pytest.raises(optuna.TrialPruned):
+                _trial(study, 1.0, [0.1, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_a_trial_that_ruins_the_network_is_pruned_and_leaves_no_checkpoint(store):
+    options = {"recipe": Recipe(lr=1e-3, batch_size=16, augment="none", head_start=False), "epochs": 4}
+    space = {"lr": [2e-3, 3e-3, 4e-3, 100.0]}
+    run(space, trials=1, **options)
+    with module._open(store / "sweeps" / "s" / "study.db") as study:
+        for slot, lr in enumerate([2e-3, 3e-3, 100.0, 4e-3], 1):
+            study.enqueue_trial({"lr": lr}, user_attrs={"trial": slot})
+    found = run(space, trials=5, **options)
+    state = found.table.set_index("lr").state
+    assert state[100.0] == "pruned" and state[1e-3] == state[2e-3] == state[3e-3] == "complete"
+    assert not (load_run(found.table.run[3]).path / "checkpoint.safetensors").exists()
+    assert found.table.epochs[3] < 4 and "1 pruned" in found.sentence
+
+
+def test_a_planted_difference_is_found_and_no_warning_is_given():
+    found = run({"lr": [3e-3, 5e-3]}, n=900, trials=3, epochs=4, pruner="none")
+    assert found.beats_default and "Warning" not in found.sentence and "more than noise" in found.sentence
+    assert found.best["lr"] in (3e-3, 5e-3)
+
+
+def test_luck_is_called_luck():
+    found = run(
+        {"seed": [1, 2, 3, 4, 5]},
+        n=300,
+        trials=5,
+        epochs=2,
+        recipe=Recipe(lr=3e-3, batch_size=16, head_start=False),
+        pruner="none",
+    )
+    assert found.table.val_accuracy.nunique() > 1
+    assert not found.beats_default and ("Warning" in found.sentence or found.best == {"seed": 0})
+
+
+def test_the_claim_allows_for_the_choice_among_many():
+    "Of equal trials the best beats the default in at most five sweeps of a hundred; without the allowance it would far more often"
+    rng, alarms, naive = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        hard = rng.random(200)
+        right = (rng.random((16, 200)) < np.clip(0.4 + hard, 0, 1)).astype(int)
+        best = right[1:][right[1:].mean(1).argmax()]
+        honest, plain = module._compare(right[0], best, 15), module._compare(right[0], best, 1)
+        alarms += honest["p"] < 0.05 and honest["low"] > 0
+        naive += plain["p"] < 0.05 and plain["low"] > 0
+    assert alarms <= 0.05 * 400 < 0.15 * 400 < naive
+
+
+def test_the_test_is_that_of_mcnemar_and_the_interval_that_of_wilson():
+    from statsmodels.stats.contingency_tables import mcnemar
+    from statsmodels.stats.proportion import proportion_confint
+
+    rng = np.random.default_rng(1)
+    for n in (20, 200):
+        a, b = rng.integers(0, 2, (2, n))
+        table = [[((a == i) & (b == j)).sum() for j in (0, 1)] for i in (0, 1)]
+        assert module._compare(a, b, 1)["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
+        assert module._mean_interval(a) == pytest.approx(proportion_confint(a.sum(), n, method="wilson"))
+    same = module._compare(a, a, 3)
+    assert same["p"] == 1 and same["low"] < 0 < same["high"]
+
+
+def test_the_interval_of_a_difference_holds_the_truth():
+    rng, hits = np.random.default_rng(2), 0
+    for _ in range(1000):
+        both = rng.choice(4, 100, p=[0.1, 0.05, 0.15, 0.7])
+        c = module._compare((both % 2).astype(int), (both // 2).astype(int), 1)
+        hits += c["low"] <= 0.10 <= c["high"]
+    assert 0.93 <= hits / 1000 <= 0.98
+
+
+def test_names_and_values_that_do_not_fit_are_refused_before_anything_is_trained(store):
+    for space, words in (
+        ({"rank": [1]}, "cannot vary .*rank.*It can vary adapter"),
+        ({"r": [2]}, "adapter full cannot vary"),
+        ({"lr": 1e-3}, "list of choices, or a range"),
+        ({"lr": (1e-2, 1e-4)}, "from low to high"),
+        ({"lr": (0, 1.0)}, "above 0"),
+        ({"lr": [1e-3, 1e-3]}, "must differ"),
+        ({"augment": ["light", "wild"]}, "'wild' cannot be tried"),
+        ({"blocks": [1, 9]}, "blocks = 9 cannot be tried"),
+        ({"adapter": ["lora", "magic"]}, "must be a list of probe, lora"),
+        ({}, "cannot vary nothing"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(space)
+    with pytest.raises(ValueError, match="nothing to search"):
+        run(None, adapter=LinearProbe())
+    with pytest.raises(ValueError, match="must be one of median"):
+        run(pruner="mean")
+    with pytest.raises(ValueError, match="needs val"):
+        sweep(small(), digits().split("train"), TWO)
+    assert not (store / "sweeps").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", ".x", "a/b", "a b"])
+def test_hostile_names_are_refused(name, store):
+    with pytest.raises(ValueError, match="sweep .* is not usable as a folder name"):
+        run(name=name)
+    with pytest.raises(ValueError, match="not usable"):
+        load_sweep(name)
+    assert not (store / "sweeps").exists()
+
+
+def test_a_name_in_use_for_something_else_is_refused():
+    run(trials=1, epochs=1)
+    with pytest.raises(ValueError, match="'s' is there already, with another space"):
+        run({"lr": [1e-3]}, trials=1, epochs=1)
+    with pytest.raises(ValueError, match="with another recipe"):
+        run(trials=1, epochs=2)
+    with pytest.raises(FileNotFoundError, match="which has .*'s'"):
+        load_sweep("t")
+
+
+def test_a_trial_that_fails_is_a_row_but_a_default_that_fails_is_an_error(monkeypatch):
+    real, broken = module.train, ["s-001"]
+
+    def train(*a, name, **k):
+        if name in broken:
+            raise FloatingPointError("the training loss became nan")
+        return real(*a, name=name, **k)
+
+    monkeypatch.setattr(module, "train", train)
+    found = run(trials=3, epochs=1)
+    assert list(found.table.state) == ["complete", "failed", "complete"]
+    assert "became nan" in found.table.problem[1] and "1 failed" in found.sentence
+    broken[:] = ["t-000"]
+    with pytest.raises(FloatingPointError):
+        run(trials=2, epochs=1, name="t")
+    broken.clear()
+    assert set(run(trials=2, epochs=1, name="t").table.state) == {"complete"}
+
+
+def test_a_trial_whose_process_dies_each_time_is_given_up(store):
+    run(trials=1, epochs=1)
+    folder = store / "sweeps" / "s"
+    with module._open(folder / "study.db") as study:
+        trial = study.ask()
+        for key, value in {"trial": 1, "values": {"lr": 1e-3}, "owner": "gone", "deaths": 2}.items():
+            trial.set_user_attr(key, value)
+        trial.suggest_float("lr", 1e-4, 1e-2, log=True)
+    found = run(trials=2, epochs=1)
+    assert list(found.table.state) == ["complete", "failed"] and "died three times" in found.table.problem[1]
+
+
+def test_a_trial_in_living_hands_is_left_alone(store):
+    run(trials=1, epochs=1)
+    folder = store / "sweeps" / "s"
+    with module._open(folder / "study.db") as study, module._live(folder) as owner:
+        trial = study.ask()
+        for key, value in {"trial": 1, "values": {"lr": 1e-3}, "owner": owner}.items():
+            trial.set_user_attr(key, value)
+        assert list(run(trials=2, epochs=1).table.state) == ["complete", "running"]
+    assert list(run(trials=2, epochs=1).table.state) == ["complete", "complete"]
+
+
+def test_kinds_of_adapters_and_pictures():
+    space = {"adapter": ["lora", "full", "probe"], "r": [2, 4], "blocks": [1, 2], "lr": (1e-4, 1e-2)}
+    found = run(space, adapter=LoRA(), trials=6, epochs=1, pruner="none")
+    probes = found.table[found.table.adapter == "probe"]
+    assert probes.r.isna().all() and probes.lr.isna().all() and len(probes) <= 1
+    assert found.table[found.table.adapter == "lora"].r.notna().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for plot in (plot_importance, plot_parallel, plot_tradeoff):
+            assert plot(found)._repr_png_()[:4] == b"\x89PNG"
+    page = write_page(found).read_text()
+    assert page.count("data:image/png;base64,") == 3 and found.name in page
+
+
+def test_pictures_of_too_few_trials_say_so():
+    found = run(trials=1, epochs=1)
+    assert "three complete trials" in plot_importance(found).axes[0].texts[0].get_text()
+    assert all(plot(found)._repr_png_() for plot in (plot_importance, plot_parallel, plot_tradeoff))
+
+
+def test_spaces_from_text():
+    assert parse_space("r=2:64:log,blocks=1|all,targets=all-linear|qkv+proj") == {
+        "r": (2, 64, "log"), "blocks": [1, None], "targets": ["all-linear", ("qkv", "proj")],
+    }  # fmt: skip
+    for text in ("lr", "lr=", "=1", "lr=1,lr=2"):
+        with pytest.raises(ValueError, match="name=values"):
+            parse_space(text)
+
+
+def test_the_runs_are_grouped_under_the_name_of_the_sweep(monkeypatch):
+    groups, real = [], module.train
+    monkeypatch.setattr(module, "train", lambda *a, **k: groups.append((k["group"], k["tracker"])) or real(*a, **k))
+    run(trials=2, epochs=1, tracker="off")
+    assert groups == [("s", "off")] * 2
