@@ -1,0 +1,56 @@
+"""Shards as Ray tasks.
+
+The work is stored once in the cluster's object store and every task reads it from there. A task whose worker dies is
+given anew, up to `_RETRIES` times; an error that the work itself raises is not repeated but comes back as it is. All
+machines must see the store under the same path: a shared file system, or one machine.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cvbench
+
+_RETRIES = 4
+
+
+def start_ray() -> Any:
+    "ray, joined to the cluster of RAY_ADDRESS or to one of this machine's own, silent and without a dashboard"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        here = str(Path(cvbench.__file__).parents[1])
+        env = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}}
+        local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        ray.init(
+            **({} if os.environ.get("RAY_ADDRESS") else local),
+            runtime_env=env,
+            configure_logging=False,
+            log_to_driver=False,
+        )
+    return ray
+
+
+def run_tasks(work: Any, numbers: Sequence[int]) -> Iterator[int]:
+    "The numbers of the shards, as they are done"
+    ray = start_ray()
+    gpus = 1 if getattr(work, "device", "cpu").startswith("cuda") else 0
+
+    @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)
+    def task(work: Any, number: int) -> int:
+        work(number, lambda images: None)
+        return number
+
+    shared = ray.put(work)
+    waiting = [task.remote(shared, number) for number in numbers]
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            yield from ray.get(done)
+    except ray.exceptions.RayTaskError as e:
+        raise e.as_instanceof_cause() from None
+    finally:
+        for left in waiting:
+            ray.cancel(left)
