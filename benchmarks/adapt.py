@@ -19,6 +19,7 @@ The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of 
 import argparse
 import functools
 import json
+import math
 import os
 import platform
 import shutil
@@ -272,6 +273,8 @@ def spread(values: list[float], digits: int = 2) -> str:
     "Median (least to most)"
     if any(v is None for v in values) or not values:
         return "never"
+    if any(math.isnan(v) for v in values):
+        return "–"
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
@@ -317,7 +320,7 @@ def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, fl
     spared_step = spared + (1 - f["last_share"]) * (f["step"] - less["step"])
     plain = train * f["step"] + val * f["forward"]
     rest = train * (f["step"] - prefix - spared_step) + val * (f["forward"] - prefix - spared)
-    return plain, rest, (train * job.get("views", 1) + val) * prefix
+    return plain, rest, (train * min(job.get("views", 1), job["epochs"]) + val) * prefix
 
 
 def limit(job: dict, train: int, val: int) -> float:
