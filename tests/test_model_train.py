@@ -221,15 +221,15 @@ def test_predictions_resume_and_are_the_same_in_parts(monkeypatch):
     model = small(ds, LinearProbe())
     whole = predict(model, ds, path=ds_path("whole"))
     monkeypatch.setattr(p, "_PART", 50)
-    real, calls = p.make_predictions, []
+    real, calls = p.Scorer.__call__, []
 
-    def dies_in_the_third_part(*a, **k):
+    def dies_in_the_third_part(*a):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*a, **k)
+        return real(*a)
 
-    monkeypatch.setattr(p, "make_predictions", dies_in_the_third_part)
+    monkeypatch.setattr(p.Scorer, "__call__", dies_in_the_third_part)
     with pytest.raises(KeyboardInterrupt):
         predict(model, ds, path=ds_path("parts"))
     assert not ds_path("parts").exists()
@@ -272,11 +272,11 @@ def test_killed_prediction_goes_on_and_says_the_same(tmp_path):
     assert whole, err
     store, deadline = tmp_path / "killed", time.monotonic() + 120
     p = start(store)
-    while p.poll() is None and not list(store.glob(".out-*/000004.parquet")) and time.monotonic() < deadline:
+    while p.poll() is None and not list(store.glob(".out-*/000004.npy")) and time.monotonic() < deadline:
         time.sleep(0.002)
     p.kill()
     p.communicate()
-    done = len(list(store.glob(".out-*/*.parquet")))
+    done = len(list(store.glob(".out-*/*.npy")))
     assert p.returncode == -signal.SIGKILL and done >= 4 and not (store / "out.parquet").exists()
     again, err = start(store).communicate(timeout=300)
     assert again == whole, err

@@ -5,12 +5,11 @@ given anew, up to `_RETRIES` times; an error that the work itself raises is not 
 machines must see the store under the same path: a shared file system, or one machine.
 """
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-import cvbench
 
 _RETRIES = 4
 
@@ -21,25 +20,26 @@ def start_ray() -> Any:
     import ray
 
     if not ray.is_initialized():
-        here = str(Path(cvbench.__file__).parents[1])
-        env = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}}
         local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        ray.init(
-            **({} if os.environ.get("RAY_ADDRESS") else local),
-            runtime_env=env,
-            configure_logging=False,
-            log_to_driver=False,
-        )
+        with warnings.catch_warnings():
+            # Ray's processes are forked and then replaced, which Lance cannot tell from a fork that stays
+            warnings.filterwarnings("ignore", message="lance is not fork-safe")
+            ray.init(
+                **({} if os.environ.get("RAY_ADDRESS") else local), logging_level=logging.ERROR, log_to_driver=False
+            )
     return ray
 
 
 def run_tasks(work: Any, numbers: Sequence[int]) -> Iterator[int]:
-    "The numbers of the shards, as they are done"
+    "The numbers of the shards, as they are done; a core each, and a GPU where the work computes on one"
     ray = start_ray()
-    gpus = 1 if getattr(work, "device", "cpu").startswith("cuda") else 0
+    gpus = int(getattr(work, "device", "cpu").startswith("cuda"))
 
     @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)
     def task(work: Any, number: int) -> int:
+        import torch
+
+        torch.set_num_threads(1)
         work(number, lambda images: None)
         return number
 
