@@ -32,9 +32,9 @@ class Pixels:
         rows, shape = len(self.ids), (transform.side, transform.side, 3)
         key = {"ids": self.content, "squash": transform.squash, "interpolation": transform.interpolation}
         array = open_array("pixels", key, rows, shape, "uint8", budget)
-        if isinstance(array, str):
-            array = LazyArray(rows, shape, "uint8") if array_bytes(rows, shape, "uint8") <= memory else None
-        self.array: LazyArray | None = array
+        self.array = array if isinstance(array, LazyArray) else None
+        if self.array is None and array_bytes(rows, shape, "uint8") <= memory:
+            self.array = LazyArray(rows, shape, "uint8")
 
     def __len__(self) -> int:
         return len(self.ids)

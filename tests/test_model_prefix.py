@@ -1,0 +1,225 @@
+"The prefix cache changes the time and nothing else"
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_model_train import digits, small
+
+from cvbench.core.arrays import LazyArray, list_cache, open_array, trim_cache
+from cvbench.core.settings import load_settings
+from cvbench.model.adapters import LinearProbe, LoRA
+from cvbench.model.pixels import Pixels
+from cvbench.model.predict import predict
+from cvbench.model.prefix import Activations, plan_cache, split_model
+from cvbench.model.train import train
+
+ONE = LoRA(r=2, blocks=1)
+
+
+def losses(ds, **changes):
+    "One step an epoch, so that the history is step by step"
+    run = train(small(ds, ONE), ds, epochs=6, batch_size=len(ds), lr=1e-3, precision="fp32", tracker="off", **changes)
+    return np.array([h["train_loss"] for h in run.history[1:]]), run
+
+
+@pytest.mark.parametrize("views", [{"augment": "none", "views": 1}, {"views": 4}, {"views": 2, "refresh": 0.5}])
+def test_cached_and_uncached_losses_are_equal_step_by_step(views):
+    ds = digits()
+    cached, run = losses(ds, cache="fp32", **views)
+    direct, plain = losses(ds, cache="off", **views)
+    assert "Prefix cache: 1 of 2 blocks" in run.summary["cache"] and "switched off" in plain.summary["cache"]
+    assert len(cached) == 6 and cached[-1] < cached[0]
+    np.testing.assert_allclose(cached, direct, rtol=1e-5)
+
+
+def test_half_precision_changes_accuracy_by_less_than_its_interval():
+    ds = digits()
+    (half, a), (full, b) = losses(ds, cache="fp16"), losses(ds, cache="fp32")
+    n = len(json.loads((a.path / "val.json").read_text())["correct"])
+    accuracy = b.summary["val_accuracy"]
+    interval = 1.96 * np.sqrt(max(accuracy * (1 - accuracy), 1 / n) / n)
+    assert abs(a.summary["val_accuracy"] - accuracy) < interval
+    np.testing.assert_allclose(half, full, rtol=1e-3)
+    assert a.summary["disk_mb"] == pytest.approx(b.summary["disk_mb"] / 2, abs=0.1)
+
+
+def reader(ds, model, dtype="float32", **options):
+    return Activations(split_model(model), Pixels(ds, model.backbone.transform), torch.device("cpu"), dtype, **options)
+
+
+def computed(feed, rows, draw=0):
+    feed.read(rows, draw)
+    return feed.arrays[draw].computed
+
+
+def test_what_one_run_left_the_next_one_reads_and_nothing_else_does():
+    ds, rows = digits().split("train"), np.arange(20)
+    assert computed(reader(ds, small(ds, ONE)), rows) == 20
+    assert computed(reader(ds, small(ds, ONE)), rows) == 0
+    assert computed(reader(ds, small(ds, LoRA(r=7, blocks=1))), rows) == 0  # another rank
+    assert computed(reader(ds, small(ds, LinearProbe())), rows) == 20  # another cut
+    assert computed(reader(digits().split("test"), small(ds, ONE)), rows) == 20  # other images
+    changed = small(ds, ONE)
+    with torch.no_grad():
+        next(changed.net.encoder.blocks[0].parameters()).add_(1e-3)
+    assert computed(reader(ds, changed), rows) == 20  # other weights
+    views = {"views": 3, "augment": "light"}
+    assert computed(reader(ds, small(ds, ONE), **views), rows, 2) == 20  # another view
+    assert computed(reader(ds, small(ds, ONE), **views), rows, 2) == 0
+    assert computed(reader(ds, small(ds, ONE), seed=1, **views), rows, 2) == 20  # another seed
+    assert computed(reader(ds, small(ds, ONE), seed=1, **views), rows, 0) == 0  # the plain view has none
+
+
+def test_a_damaged_row_a_cut_file_and_a_foreign_folder_are_computed_again():
+    ds, rows = digits().split("train"), np.arange(20)
+    feed = reader(ds, small(ds, ONE))
+    truth = feed.read(rows)
+    path = feed.arrays[0].path
+    with open(path / "data.bin", "r+b") as f:
+        f.seek(5 * feed.arrays[0].data[0].nbytes + 3)
+        f.write(b"\xff\xff")
+    again = reader(ds, small(ds, ONE))
+    assert torch.equal(again.read(rows), truth) and again.arrays[0].computed == 1
+    os.truncate(path / "data.bin", 1000)
+    assert computed(reader(ds, small(ds, ONE)), rows) == 20
+    (path / "about.json").write_text('{"kind": "something else"}')
+    assert computed(reader(ds, small(ds, ONE)), rows) == 20
+    (path / "about.json").write_text("not JSON")
+    again = reader(ds, small(ds, ONE))
+    assert torch.equal(again.read(rows), truth) and again.arrays[0].computed == 20
+
+
+def test_a_budget_too_small_is_a_sentence_not_an_error(monkeypatch):
+    ds = digits()
+    monkeypatch.setenv("CVBENCH_CACHE_GB", "0.0001")
+    run = train(small(ds, ONE), ds, epochs=4, tracker="off", name="poor")
+    assert "the budget is 0.00 GB (cache_gb)" in run.summary["cache"] and run.summary["disk_mb"] == 0
+    monkeypatch.delenv("CVBENCH_CACHE_GB")
+    rich = train(small(ds, ONE), ds, epochs=4, tracker="off", name="rich")
+    assert rich.summary["disk_mb"] > 0
+    assert rich.summary["val_loss"] == pytest.approx(run.summary["val_loss"], rel=1e-2)
+
+
+def test_the_oldest_arrays_make_room(tmp_path):
+    size = 100 * (10 * 4 + 8)
+    for k in range(3):
+        os.utime(open_array("a", {"k": k}, 100, (10,), "float32", 2.5 * size, tmp_path).path, (k, k))
+    kept = [json.loads((p / "about.json").read_text())["key"]["k"] for p, _, _ in list_cache(tmp_path)]
+    assert kept == [1, 2]
+    assert trim_cache(0, tmp_path) == 2 * size and not list_cache(tmp_path)
+
+
+def test_a_full_disk_is_a_reason(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert "No space left" in open_array("a", {}, 10, (2,), "float32", 1e9, tmp_path)
+    assert not [p for p, _, _ in list_cache(tmp_path)]
+
+
+def test_values_beyond_half_precision_are_kept_in_float32(capsys):
+    ds, rows = digits().split("train"), np.arange(10)
+    big = small(ds, ONE)
+    with torch.no_grad():
+        big.net.encoder.blocks[0].mlp.fc2.bias.add_(1e5)
+    said = []
+    feed = reader(ds, big, "float16", tell=said.append)
+    assert torch.equal(feed.read(rows), reader(ds, big, None).read(rows))
+    assert "float32 instead" in said[0] and feed.arrays[0].data.dtype == np.float32
+    quiet = reader(ds, small(ds, ONE), "float16", tell=said.append)
+    quiet.read(rows)
+    assert len(said) == 1
+
+
+def test_whether_it_pays_is_counted():
+    ds = digits()
+    split = split_model(small(ds, ONE))
+    counts = {"train": 100, "val": 20}
+    gains = [plan_cache(split, 32, counts, epochs, 1).gain for epochs in (1, 4, 20)]
+    assert gains == sorted(gains) and 1 < gains[0] and gains[-1] < 20
+    assert plan_cache(split, 32, counts, 40, 0).gain < 1.3  # only val recurs
+    assert "first block" in plan_cache(split_model(small(ds, LoRA())), 32, counts, 10, 1).sentence
+    assert plan_cache(split_model(small(ds, LinearProbe())), 32, counts, 0, 1).dtype == "float32"
+
+
+FILL = """
+import sys, numpy as np, time, pathlib
+from cvbench.core.arrays import open_array
+array = open_array("a", {{}}, 300, (1000,), "float32", 1e9, {folder!r})
+def slow(rows):
+    time.sleep(0.01)
+    return np.repeat(np.sin(rows)[:, None], 1000, 1).astype("float32")
+array.fill(slow, "fill", batch=5)
+print(array.computed)
+"""
+
+
+def fill(folder):
+    return subprocess.Popen([sys.executable, "-c", FILL.format(folder=str(folder))], stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_fill_one_array_and_a_third_may_die(tmp_path):
+    dying = fill(tmp_path)
+    deadline = time.monotonic() + 60
+    while not (sums := list(tmp_path.glob("a-*/sums.bin"))) or not np.fromfile(sums[0], np.uint64).any():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    dying.send_signal(signal.SIGKILL)
+    dying.communicate()
+    both = [fill(tmp_path) for _ in range(2)]
+    counts = [int(p.communicate(timeout=60)[0]) for p in both]
+    assert all(p.returncode == 0 for p in both) and sum(counts) > 0 and max(counts) < 300
+    array = open_array("a", {}, 300, (1000,), "float32", 1e9, tmp_path)
+    assert isinstance(array, LazyArray) and not len(array.missing())
+    np.testing.assert_array_equal(array.data[:, 7], np.sin(np.arange(300)).astype("float32"))
+
+
+TRAIN = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from test_model_prefix import ONE, digits, small
+from cvbench.model.train import train
+torch.set_num_threads(1)
+ds = digits()
+print(train(small(ds, ONE), ds, epochs=2, batch_size=16, tracker="off").path)
+"""
+
+
+def test_killed_while_the_cache_is_filled_ends_with_the_same_numbers(tmp_path):
+    def start(store):
+        env = os.environ | {"CVBENCH_STORE": str(store)}
+        code = TRAIN.format(tests=os.path.dirname(__file__))
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, text=True
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    wanted = start(whole).communicate(timeout=300)[0].split()[-1]
+    p, deadline = start(killed), time.monotonic() + 120
+    while p.poll() is None and time.monotonic() < deadline and not list(killed.glob("cache/prefix-*")):
+        time.sleep(0.001)
+    p.kill()
+    p.communicate()
+    assert p.returncode == -signal.SIGKILL
+    found = start(killed).communicate(timeout=300)[0].split()[-1]
+    for name in ("model/model.safetensors", "history.json", "val.json"):
+        assert (Path(found) / name).read_bytes() == (Path(wanted) / name).read_bytes()
+
+
+def test_a_cached_training_predicts_what_it_validated():
+    ds = digits()
+    model = small(ds, ONE)
+    run = train(model, ds, epochs=2, precision="fp32", tracker="off")
+    preds = predict(model, ds.split("val")).table
+    assert load_settings().store in run.path.parents
+    accuracy = np.mean([a == b for a, b in zip(preds["target"].to_pylist(), preds["pred"].to_pylist(), strict=True)])
+    assert accuracy == pytest.approx(run.summary["val_accuracy"], abs=0.03)
