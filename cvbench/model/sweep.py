@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from ..core.settings import load_settings
 from .adapters import Adapter, LinearProbe, LoRA, adapters, describe_adapter, find_targets, make_adapter
 from .backbones import Backbone, create_backbone, find_blocks
 from .models import create_model
-from .train import Recipe, train
+from .recipe import Recipe
+from .train import train
 
 # %% ../../nbs/28_model.sweep.ipynb #read-values
 def _read_values(name: str, values: Any) -> dict[str, Any]:
@@ -184,7 +185,8 @@ class _Dice:
     "Draws as a trial of Optuna does, but at random and without a record in the study"
 
     def __init__(self, seed: int):
-        self.rng, self.params = random.Random(seed), {}
+        self.rng = random.Random(seed)
+        self.params: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: list) -> Any:
         return self.params.setdefault(name, self.rng.choice(choices))
@@ -257,8 +259,9 @@ def _open(file: Path, create: bool = False) -> Iterator[Any]:  # an optuna Study
     loud = optuna.logging.get_verbosity()
     try:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        make = optuna.create_study if create else optuna.load_study
-        study = make(study_name="sweep", storage=storage, **({"direction": "maximize"} if create else {}))
+        if create:
+            optuna.create_study(study_name="sweep", storage=storage, direction="maximize")
+        study = optuna.load_study(study_name="sweep", storage=storage)
         optuna.logging.set_verbosity(loud)
         yield study
     finally:
@@ -477,11 +480,10 @@ def _start_worker(job: _Job, number: int, workers: int) -> subprocess.Popen:
     code = "from cvbench.model.sweep import _work; _work()"
     with open(job.path / f"worker-{number}.log", "wb") as log:
         worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env)
-    try:
+    assert worker.stdin
+    with suppress(BrokenPipeError):  # its end is seen by who waits for it
         worker.stdin.write(payload)
         worker.stdin.flush()
-    except BrokenPipeError:
-        pass
     return worker
 
 # %% ../../nbs/28_model.sweep.ipynb #run-workers
@@ -495,8 +497,7 @@ def _run_workers(job: _Job, workers: int, refresh: Callable[[dict], None]) -> No
                 with _lock(job.path / "lock"):
                     refresh(_slots(study))
                 for i, worker in [(i, w) for i, w in running.items() if w.poll() is not None]:
-                    worker.stdin.close()
-                    del running[i]
+                    _release(running.pop(i))
                     if worker.returncode < 0 and (deaths := deaths + 1) <= 3 * workers:
                         running[i] = _start_worker(job, i, workers)
                     elif worker.returncode:
@@ -505,8 +506,13 @@ def _run_workers(job: _Job, workers: int, refresh: Callable[[dict], None]) -> No
     finally:
         for worker in running.values():
             worker.kill()
-            worker.stdin.close()
-            worker.wait()
+            _release(worker)
+
+
+def _release(worker: subprocess.Popen) -> None:
+    assert worker.stdin
+    worker.stdin.close()
+    worker.wait()
 
 
 def _explain_death(job: _Job, number: int, code: int) -> str:
@@ -675,7 +681,8 @@ def _show_table(sweep: "Sweep") -> pd.DataFrame:
     for name in sweep.names:
         shown[name] = ["–" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in t[name]]
     shown["val_accuracy"] = [
-        f"{r.val_accuracy:.3f}" + (f" [{r.low:.3f}, {r.high:.3f}]" if r.low == r.low else "") for r in t.itertuples()
+        f"{v:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low == low else "")
+        for v, low, high in t[["val_accuracy", "low", "high"]].to_numpy(float)
     ]
     shown["trainable"] = [f"{v:,}" if pd.notna(v) else "–" for v in t.trainable]
     shown["seconds"] = [f"{v:.1f}" for v in t.seconds]
@@ -757,9 +764,13 @@ _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#667080"
 
 class _Picture(Figure):
     def _repr_png_(self) -> bytes:
-        with io.BytesIO() as out:
-            self.savefig(out, format="png", dpi=100)
-            return out.getvalue()
+        return _draw_png(self)
+
+
+def _draw_png(figure: Figure) -> bytes:
+    with io.BytesIO() as out:
+        figure.savefig(out, format="png", dpi=80)
+        return out.getvalue()
 
 
 def _make_picture(width: float, height: float, panels: int = 1) -> tuple[_Picture, Any]:  # inches
@@ -797,7 +808,7 @@ def _weigh(sweep: Sweep) -> dict[str, float] | str:
     done, base = sweep.table[sweep.table.state == "complete"], sweep.config["recipe"] | sweep.config["adapter"]
     if len(done) < 3:
         return f"What mattered is seen from three complete trials on; there {'is' if len(done) == 1 else 'are'} {len(done)}."
-    if done.val_accuracy.nunique() == 1:
+    if done.val_accuracy.min() == done.val_accuracy.max():
         return "All complete trials have the same accuracy, so nothing mattered."
     columns = {
         n: _fill(n, done[n].tolist(), spec, base.get(n, base["kind"]))
@@ -834,7 +845,7 @@ def plot_parallel(
     picture, (ax,) = _make_picture(2 + 1.5 * (len(sweep.names) + 1), 3.4)
     columns = {n: _place(n, t[n].tolist(), sweep.config["space"][n]) for n in sweep.names}
     columns["val_accuracy"] = _place("val_accuracy", t.val_accuracy.tolist(), {"log": False})
-    for i, (name, (_, ticks)) in enumerate(columns.items()):
+    for i, (_, ticks) in enumerate(columns.values()):
         ax.axvline(i, color=_GREY, lw=0.8)
         for y, text in ticks:
             ax.annotate(text, (i, y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center",
@@ -857,14 +868,8 @@ def _place(name: str, values: list, spec: dict[str, Any]) -> tuple[list[float], 
     known = [v for v in values if v is not None]
     absent = [(-0.12, "–")] * (len(known) < len(values))
     if "choices" in spec or any(isinstance(v, str) for v in known):
-        labels = list(
-            dict.fromkeys(
-                [
-                    *(_label(name, v) for v in spec.get("choices", [])),
-                    *sorted(known, key=lambda v: (isinstance(v, str), str(v) if isinstance(v, str) else v)),
-                ]
-            )
-        )
+        labels = list(dict.fromkeys([*(_label(name, v) for v in spec.get("choices", [])), *known]))
+        labels.sort(key=lambda v: (1, 0) if isinstance(v, str) else (0, v))
         heights = {v: i / max(1, len(labels) - 1) for i, v in enumerate(labels)}
     else:
         scale = math.log if spec["log"] else float
@@ -920,7 +925,7 @@ def plot_tradeoff(
 
 def _find_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:  # (n,) bool
     better = (cost[:, None] >= cost) & (gain[:, None] <= gain) & ((cost[:, None] > cost) | (gain[:, None] < gain))
-    return ~better.any(1)
+    return np.logical_not(better.any(1))
 
 # %% ../../nbs/28_model.sweep.ipynb #write-page
 def write_page(
@@ -928,7 +933,7 @@ def write_page(
 ) -> Path:  # sweep.html in the sweep's folder
     "Sentence, table and pictures in one HTML file"
     pictures = "".join(
-        f'<figure><img alt="{plot.__doc__}" src="data:image/png;base64,{base64.b64encode(plot(sweep)._repr_png_()).decode()}"></figure>'
+        f'<figure><img alt="{plot.__doc__}" src="data:image/png;base64,{base64.b64encode(_draw_png(plot(sweep))).decode()}"></figure>'
         for plot in (plot_importance, plot_parallel, plot_tradeoff)
     )
     style = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}td,th{padding:.2rem .6rem;text-align:right}img{max-width:100%}"
