@@ -7,6 +7,7 @@ machines must see the store under the same path: a shared file system, or one ma
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,18 +15,23 @@ from typing import Any
 _RETRIES = 4
 
 
-def start_ray() -> Any:
+def start_ray(**options: Any) -> Any:
     "ray, joined to the cluster of RAY_ADDRESS or to one of this machine's own, silent and without a dashboard"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if not ray.is_initialized():
+        path = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}  # for modules of the caller's own
         local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
         with warnings.catch_warnings():
             # Ray's processes are forked and then replaced, which Lance cannot tell from a fork that stays
             warnings.filterwarnings("ignore", message="lance is not fork-safe")
             ray.init(
-                **({} if os.environ.get("RAY_ADDRESS") else local), logging_level=logging.ERROR, log_to_driver=False
+                **({} if os.environ.get("RAY_ADDRESS") else local),
+                runtime_env=path,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
             )
     return ray
 
