@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Part', 'take_parts', 'frozen_blocks']
 
-# %% ../../nbs/25_model.parts.ipynb #86e67c0f
+# %% ../../nbs/25_model.parts.ipynb #49106e93
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -96,7 +97,8 @@ def _record(root: nn.Module, block: nn.Module, blank: torch.Tensor) -> list[tupl
             handles.append(m.register_forward_pre_hook(lambda m, _: late.add(m) if begun else None))
             handles.append(m.register_forward_hook(lambda m, _, out: None if begun else done.__setitem__(m, out)))
     was = root.training
-    root.eval()(blank)
+    with suppress(_Reached):
+        root.eval()(blank)
     root.train(was)
     for h in handles:
         h.remove()

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['Split', 'split_model', 'count_flops', 'CachePlan', 'plan_cache', 'Activations']
 
-# %% ../../nbs/26_model.prefix.ipynb #1a5f043d
+# %% ../../nbs/26_model.prefix.ipynb #1b08c956
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.arrays import LazyArray, array_bytes, open_array
+from ..core.files import fingerprint, read_json
 from ..core.settings import load_settings
 from .backbones import find_blocks, hash_state
 from .models import Model
-from .parts import frozen_blocks, take_parts
+from .parts import Part, frozen_blocks, take_parts
 from .pixels import Pixels, autocast, has_bfloat16
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
@@ -143,27 +146,30 @@ class Activations:
         self.split, self.pixels, self.device, self.dtype, self.views = split, pixels, device, dtype, views
         self.augment, self.seed, self.precision, self.tell = augment, seed, precision, tell
         self.arrays: dict[int, LazyArray | None] = {}
-        if dtype:
-            half = precision == "auto" and has_bfloat16(device)
-            frozen = _frozen_state(split)
-            self.key = {
-                "images": pixels.content, "transform": asdict(pixels.transform), "weights": hash_state(frozen),
-                "cut": split.cut, "precision": "bf16" if half else "fp32",
-            }  # fmt: skip
+        self.earlier: dict[int, tuple[Any, nn.Module]] = {}
+        self.key = {"images": pixels.content, "transform": asdict(pixels.transform)} | _frozen_key(
+            split.before, split.cut
+        )
+        self.key["precision"] = "bf16" if precision == "auto" and has_bfloat16(device) else "fp32"
 
     @torch.no_grad()
+    def _run(self, part: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        with autocast(self.device, self.precision):
+            return part.eval()(x.to(self.device).float()).float()
+
     def compute(self, rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         "Run images through the frozen part"
-        x = self.pixels.inputs(rows, draws, self.augment, self.seed).to(self.device)
-        if not self.split.frozen:
-            return x
-        with autocast(self.device, self.precision):
-            return self.split.before.eval()(x).float()
+        x = self.pixels.inputs(rows, draws, self.augment, self.seed)
+        return self._run(self.split.before, x) if self.split.frozen else x.to(self.device)
+
+    def _drawn(self, draw: int) -> dict:
+        return {"view": draw, "augment": self.augment, "seed": self.seed} if draw else {"view": 0}
 
     def _array(self, draw: int) -> LazyArray | None:
         if draw not in self.arrays:
-            drawn = {"view": draw, "augment": self.augment, "seed": self.seed} if draw else {"view": 0}
-            found = open_array("prefix", self.key | drawn, len(self.pixels), self.split.shape, str(self.dtype))
+            found = open_array(
+                "prefix", self.key | self._drawn(draw), len(self.pixels), self.split.shape, str(self.dtype)
+            )
             if isinstance(found, str):
                 self.tell(f"View {draw} is not kept: {found}.")
             self.arrays[draw] = None if isinstance(found, str) else found
@@ -180,8 +186,32 @@ class Activations:
             return self._kept(draw, rows)
 
     def _host(self, rows: np.ndarray, draw: int) -> np.ndarray:
-        parts = [rows[i : i + 64] for i in range(0, len(rows), 64)]
-        return np.concatenate([self.compute(p, np.full(len(p), draw)).cpu().numpy() for p in parts])
+        "What is to be kept: from an array that an earlier cut left, or from the pixels"
+        if draw not in self.earlier:
+            self.earlier[draw] = self._find_earlier(draw)
+        (array, rest), out = self.earlier[draw], []
+        for p in (rows[i : i + 64] for i in range(0, len(rows), 64)):
+            there = array is not None and not len(array.missing(p))
+            out.append(
+                self._run(rest, torch.from_numpy(array.data[p])) if there else self.compute(p, np.full(len(p), draw))
+            )
+        return torch.cat(out).cpu().numpy()
+
+    def _find_earlier(self, draw: int) -> tuple[LazyArray | None, nn.Module]:
+        "The array of the same images before the nearest earlier block, and the blocks between"
+        encoder, found = getattr(self.split.before, "module", self.split.before), []
+        for path in (load_settings().store / "cache").glob("prefix-*/about.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                about = read_json(path)
+                cut = about["key"]["cut"]
+                if 0 < cut < (self.split.cut or self.split.blocks):
+                    same = self.key | self._drawn(draw) | _frozen_key(encoder, cut)
+                    found += [(cut, about)] if fingerprint(about["key"]) == fingerprint(same) else []
+        for cut, about in sorted(found, key=lambda f: -f[0]):
+            array = open_array("prefix", about["key"], about["rows"], tuple(about["shape"]), about["dtype"], 0)
+            if isinstance(array, LazyArray):
+                return array, Part(encoder, self.pixels.transform.size, cut, self.split.cut, lean=False)
+        return None, nn.Identity()
 
     def read(self, rows: np.ndarray, draws: np.ndarray | int = 0) -> torch.Tensor:
         "Activations of some images in some views, (B, *shape) float32 on the device"
@@ -211,9 +241,10 @@ class Activations:
                 self._kept(draw, rows[:1])
                 self.fill(draw, rows, what)
 
-# %% ../../nbs/26_model.prefix.ipynb #frozen-state
-def _frozen_state(split: Split) -> dict[str, torch.Tensor]:
-    "Tensors that decide what the frozen part returns"
-    encoder = getattr(split.before, "module", split.before)
-    late = find_blocks(encoder)[split.cut :] if split.cut is not None else []
-    return {n: t for n, t in encoder.state_dict().items() if not any(n.startswith(f"{b}.") for b in late)}
+# %% ../../nbs/26_model.prefix.ipynb #frozen-key
+def _frozen_key(before: nn.Module, cut: int | None) -> dict:
+    "The cut, and the fingerprint of the tensors that decide what comes before it"
+    encoder = getattr(before, "module", before)
+    late = find_blocks(encoder)[cut:] if cut is not None else []
+    state = {n: t for n, t in encoder.state_dict().items() if not any(n.startswith(f"{b}.") for b in late)}
+    return {"cut": cut, "weights": hash_state(state)}
