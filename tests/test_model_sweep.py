@@ -399,7 +399,7 @@ def test_the_command_says_what_it_found_and_where():
     from cvbench.cli import app
 
     digits(60)
-    line = "sweep digits --trials 2 --epochs 1 --name s --space lr=1e-4:1e-2,blocks=1|2".split()
+    line = ["sweep", "digits", "--trials", "2", "--epochs", "1", "--name", "s", "--space", "lr=1e-4:1e-2,blocks=1|2"]
     done = CliRunner().invoke(app, line, catch_exceptions=False)
     assert done.exit_code == 0 and load_sweep("s").sentence in done.stdout
     assert done.stdout.strip().endswith("sweep.html") and set(load_sweep("s").table.blocks) <= {1, 2, "all"}

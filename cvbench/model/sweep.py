@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -213,9 +213,11 @@ def _lock(file: Path, wait: float = 600.0) -> Iterator[None]:  # seconds
 @contextmanager
 def _live(folder: Path) -> Iterator[str]:
     owner = uuid.uuid4().hex[:12]
-    with _lock(folder / f"{owner}.live"):
+    with ExitStack() as stack:
+        with _lock(folder / "lock"):  # nobody may take the file for a dead one's before it is locked
+            stack.enter_context(_lock(folder / f"{owner}.live"))
         yield owner
-    (folder / f"{owner}.live").unlink()
+    (folder / f"{owner}.live").unlink(missing_ok=True)
 
 
 def _lives(folder: Path, owner: str) -> bool:
@@ -316,9 +318,10 @@ def _queue_again(study: Any, trial: Any, deaths: int) -> None:
 def _bury(job: _Job, study: Any) -> None:
     from optuna.trial import TrialState
 
+    living = {f.stem for f in job.path.glob("*.live") if _lives(job.path, f.stem)}
     waiting = {t.user_attrs.get("trial") for t in study.get_trials(deepcopy=False) if t.state.name == "WAITING"}
     for t in study.get_trials(deepcopy=False):
-        if t.state.name != "RUNNING" or _lives(job.path, t.user_attrs.get("owner", "")):
+        if t.state.name != "RUNNING" or t.user_attrs.get("owner") in living:
             continue
         if "owner" in t.user_attrs and t.user_attrs["trial"] not in waiting:
             further = len(t.intermediate_values) > len(t.user_attrs.get("reports", []))
