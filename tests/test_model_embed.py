@@ -253,3 +253,16 @@ def test_what_cannot_be_exported_stays_with_torch_unless_asked(monkeypatch, caps
     made = embed(ds, model)
     assert "no such operator" in capsys.readouterr().out
     np.testing.assert_allclose(features_of(made), by_hand(ds, model.net.encoder, model.backbone.transform), atol=2e-5)
+
+
+def test_from_the_shell(capsys):
+    from typer.testing import CliRunner
+
+    from cvbench.cli import app
+
+    digits(20)
+    done = CliRunner().invoke(
+        app, ["embed", "digits", "--backbone", "pocket_vit", "--engine", "torch", "--column", "deep"]
+    )
+    assert done.exit_code == 0 and done.output.splitlines()[-1] == "digits@v2 has deep"
+    assert "deep" in checkout("digits").columns

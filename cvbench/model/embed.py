@@ -59,7 +59,17 @@ def embed(
     if left := sum(todo.values()):
         first = decode_squares(ds, range(min(16, len(ds))), transform)
         key = fingerprint({k: about[k] for k in ("weights", "kind", "adapter", "transform")})
-        chosen, why = choose_engine(engine, encoder, transform, key, first, left, device=target, precision=precision)
+        chosen, why = choose_engine(
+            engine,
+            encoder,
+            transform,
+            key,
+            first,
+            left,
+            cache=ds.path.parents[1] / "cache",
+            device=target,
+            precision=precision,
+        )
         print(f"embed {left:,} images by {why}")
         work = ForwardShard(ds, chosen, folder, _SHARD, batch_size or (16 if target.type == "cpu" else 128))
         run_shards(work, todo, on, done=len(ds) - left, what="embed")

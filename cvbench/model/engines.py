@@ -177,11 +177,10 @@ def measure_rate(
         return len(squares) * engine.lanes / (time.perf_counter() - start)
 
 # %% ../../nbs/28_model.engines.ipynb #prepare
-def _prepare(name: str, torch_engine: Engine, key: str, squares: np.ndarray, want: np.ndarray) -> tuple[Engine, float]:
+def _prepare(name: str, usual: Engine, folder: Path, squares: np.ndarray, want: np.ndarray) -> tuple[Engine, float]:
     "An exported engine and its difference from torch; raises `ValueError` where it is not the same"
-    transform, encoder, precision = torch_engine.transform, torch_engine.module, torch_engine.precision
+    transform, encoder, precision, problem = usual.transform, usual.module, usual.precision, ""
     assert encoder is not None
-    folder, problem = load_settings().store / "cache" / f"engine-{key}", ""
     for attempt in range(2):
         if fresh := not (folder / "model.onnx").is_file():
             _export_once(encoder, transform, folder)
@@ -203,8 +202,10 @@ def _prepare(name: str, torch_engine: Engine, key: str, squares: np.ndarray, wan
 # %% ../../nbs/28_model.engines.ipynb #export-once
 def _export_once(encoder: nn.Module, transform: Transform, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    size = sum(p.numel() * p.element_size() for p in encoder.parameters())
-    trim_cache(max(load_settings().cache_gb * 1e9 - size, 0), folder.parent)
+    size, budget = sum(p.numel() * p.element_size() for p in encoder.parameters()), load_settings().cache_gb * 1e9
+    if size > budget:
+        raise ValueError(f"the exported encoder takes {size / 1e9:.2f} GB, and cache_gb allows {budget / 1e9:.2f}.")
+    trim_cache(budget - size, folder.parent)
     try:
         export_encoder(encoder, transform, folder)
     except OSError:
@@ -215,8 +216,9 @@ def _export_once(encoder: nn.Module, transform: Transform, folder: Path) -> None
             f"this encoder cannot be exported ({type(e).__name__}: {str(e)[:200]}). Use engine='torch'."
         ) from e
 
-# %% ../../nbs/28_model.engines.ipynb #4f8612a8
-_FIND_OUT, _OPEN = 30.0, 5.0  # Seconds that exporting and measuring take, and opening what is there
+# %% ../../nbs/28_model.engines.ipynb #ec58afd1
+_FIND_OUT, _OPEN = 30.0, 3.0  # Seconds that exporting and measuring take, and opening what is there
+_CHECKED = 4  # Images that are compared with torch
 
 # %% ../../nbs/28_model.engines.ipynb #choose-engine
 def choose_engine(
@@ -227,6 +229,7 @@ def choose_engine(
     squares: np.ndarray,  # A few decoded images to measure with
     images: int,  # That are to be done
     *,
+    cache: Path,  # Folder of what can be computed again
     device: torch.device = torch.device("cpu"),
     precision: str = "fp32",  # auto: bfloat16 where the hardware has it
 ) -> tuple[Engine, str]:  # The engine, and why
@@ -235,29 +238,29 @@ def choose_engine(
     usual = Engine("torch", transform, encoder, device=str(device), precision=precision)
     if name == "torch" or device.type != "cpu":
         return usual, f"torch on {device}"
-    want = exact(squares)
+    few, folder = squares[:_CHECKED], cache / f"engine-{key}"
+    want = exact(few)
     if name != "auto":
-        engine, off = _prepare(name, usual, key, squares, want)
+        engine, off = _prepare(name, usual, folder, few, want)
         return engine, f"{name}, as asked; relative difference from torch {off:.0e}"
-    return _fastest(usual, key, squares, want, images)
+    return _fastest(usual, folder, squares, want, images)
 
 # %% ../../nbs/28_model.engines.ipynb #fastest
-def _fastest(usual: Engine, key: str, squares: np.ndarray, want: np.ndarray, images: int) -> tuple[Engine, str]:
+def _fastest(usual: Engine, folder: Path, squares: np.ndarray, want: np.ndarray, images: int) -> tuple[Engine, str]:
     if not (there := [n for n in engines if n != "torch" and find_engine(n)]):
         return usual, "torch, the only one installed (pip install cvbench[fast] brings two faster ones)"
-    folder = load_settings().store / "cache" / f"engine-{key}"
-    speeds, rates, notes = folder / f"speed-{_machine(there, usual.precision)}.json", {}, []
+    speeds, notes = folder / f"speed-{_machine(there, usual.precision)}.json", []
     known = read_json(speeds)["rates"] if speeds.is_file() else {}
-    rates["torch"] = known.get("torch") or measure_rate(usual, squares)
-    seconds, cost = images / rates["torch"], _OPEN if known else _FIND_OUT
-    if seconds * 0.4 < cost:
+    seconds = images / (known.get("torch") or measure_rate(usual, squares))
+    saved = 1 - known["torch"] / max(known.values()) if known else 0.5
+    if seconds * saved < (_OPEN if known else _FIND_OUT):
         return usual, f"torch: {images:,} images take {seconds:.0f} s, less than looking for something faster"
     ready: dict[str, Engine] = {"torch": usual}
     off: dict[str, float] = {"torch": 0.0}
-    for n in [max(known, key=known.get)] if known else there:
+    for n in [max(known, key=lambda n: known[n])] if known else there:
         try:
             if n != "torch":
-                ready[n], off[n] = _prepare(n, usual, key, squares, want)
+                ready[n], off[n] = _prepare(n, usual, folder, squares[: len(want)], want)
         except (ValueError, OSError) as e:
             notes.append(str(e))
     if not known and len(ready) > 1:
