@@ -104,17 +104,31 @@ def open_array(
     about = {"kind": kind, "key": key, "rows": rows, "shape": list(shape), "dtype": dtype}
     path, size = folder / f"{kind}-{fingerprint(about)}", array_bytes(rows, shape, dtype)
     if not _is_whole(path, about, rows, shape, dtype):
-        shutil.rmtree(path, ignore_errors=True)
         budget = settings.cache_gb * 1e9 if budget is None else budget
         if size > budget:
             return f"it needs {size / 1e9:.2f} GB and the budget is {budget / 1e9:.2f} GB (cache_gb)"
         try:
             trim_cache(budget - size, folder)
-            _make(path, about, rows, shape, dtype)
+            _renew(path, about, rows, shape, dtype)
         except OSError as e:
             return f"it could not be written: {os.strerror(e.errno) if e.errno else e}"
-    os.utime(path)
-    return LazyArray(rows, shape, dtype, path)
+    try:
+        os.utime(path)
+        return LazyArray(rows, shape, dtype, path)
+    except FileNotFoundError:
+        return "another process needed its place on the disk"
+
+# %% ../../nbs/08_core.arrays.ipynb #renew
+def _renew(path: Path, about: dict, rows: int, shape: tuple[int, ...], dtype: str) -> None:
+    try:
+        _make(path, about, rows, shape, dtype)
+    except OSError:
+        if _is_whole(path, about, rows, shape, dtype):
+            return
+        if not path.exists():
+            raise
+        shutil.rmtree(path, ignore_errors=True)
+        _make(path, about, rows, shape, dtype)
 
 # %% ../../nbs/08_core.arrays.ipynb #array-bytes
 def array_bytes(rows: int, shape: tuple[int, ...], dtype: str) -> int:
