@@ -12,10 +12,13 @@ from test_model_embed import features_of
 from test_model_train import digits, small
 
 import cvbench.model.embed as e
+import cvbench.model.fill as f
 import cvbench.model.predict as p
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.backbones import Transform
+from cvbench.model.recipe import Recipe
 from cvbench.model.shards import ForwardShard, list_shards, run_shards
+from cvbench.model.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +66,19 @@ def test_prediction_equals_the_single_process_and_goes_on_where_it_was(monkeypat
     assert p.predict(model, ds, path=tmp_path / "spread.parquet", on="ray").path == spread.path
 
 
+def test_prefixes_filled_by_two_workers_are_what_training_reads(monkeypatch):
+    monkeypatch.setattr(f, "_SHARD", 40)
+    ds = digits()
+    same = {"epochs": 2, "views": 2, "precision": "fp32", "head_start": False}
+    alone = train(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="off")
+    plan = f.fill_cache(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="fp32", on="ray")
+    work = f.FillShard(small(ds, LoRA(r=2, blocks=1)), ds, Recipe(**same), "float32", "cpu", 40)
+    assert plan.dtype == "float32" and len(work.shards()) > 6 and work.missing() == {}
+    cached = train(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="fp32")
+    losses = [[h["val_loss"] for h in run.history] for run in (alone, cached)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 @dataclass(frozen=True)
 class Deadly:
     "Kills the worker it is in, the first time"
@@ -88,7 +104,7 @@ class Deadly:
 def shards_of(forward, ds, folder, on):
     files, todo = list_shards(folder, len(ds), 40)
     run_shards(ForwardShard(ds, forward, folder, 40, 16), todo, on)
-    return np.concatenate([np.load(f) for f in files])
+    return np.concatenate([np.load(file) for file in files])
 
 
 def test_a_worker_killed_midway_is_survived(tmp_path):

@@ -10,7 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
+
+from cvbench.core.settings import load_settings
 
 _RETRIES = 4
 
@@ -39,12 +42,14 @@ def start_ray(**options: Any) -> Any:
 def run_tasks(work: Any, numbers: Sequence[int]) -> Iterator[int]:
     "The numbers of the shards, as they are done; a core each, and a GPU where the work computes on one"
     ray = start_ray()
+    settings = {f"CVBENCH_{name.upper()}": str(value) for name, value in asdict(load_settings()).items()}
     gpus = int(getattr(work, "device", "cpu").startswith("cuda"))
 
     @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)
     def task(work: Any, number: int) -> int:
         import torch
 
+        os.environ.update(settings)
         torch.set_num_threads(1)
         work(number, lambda images: None)
         return number

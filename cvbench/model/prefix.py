@@ -232,6 +232,11 @@ class Activations:
             out[new] = self.compute(rows[new], draws[new])
         return out
 
+    def missing(self, draw: int, rows: np.ndarray) -> np.ndarray:
+        "Rows of a view that are to be kept, and are not there or not whole"
+        array = self._array(draw) if self.dtype and draw < self.views else None
+        return rows[:0] if array is None else array.missing(rows)
+
     def fill(self, draw: int, rows: np.ndarray, what: str) -> None:
         "Compute what is missing of a view, under a progress bar"
         if self.dtype and draw < self.views and (array := self._array(draw)) is not None:
