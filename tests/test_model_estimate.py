@@ -1,0 +1,42 @@
+"An estimate names what the training then takes"
+
+import pytest
+import torch
+from test_model_train import digits, small
+
+from cvbench.model.adapters import LinearProbe, LoRA
+from cvbench.model.estimate import estimate
+from cvbench.model.train import train
+
+
+@pytest.mark.parametrize("adapter", [LoRA(r=2, blocks=1), LoRA(r=2), LinearProbe()])
+def test_disk_and_parameters_are_those_of_the_run(adapter):
+    ds = digits()
+    expected = estimate(small(ds, adapter), ds, epochs=3)
+    run = train(small(ds, adapter), ds, epochs=3, tracker="off")
+    squares = (ds.splits["train"] + ds.splits["val"]) * 32 * 32 * 3 / 1e6
+    assert expected.trainable == run.summary["trainable"]
+    assert expected.disk_mb - squares == pytest.approx(run.summary["disk_mb"], abs=0.06)
+    assert expected.cache == run.summary["cache"]
+    assert expected.seconds == pytest.approx(sum(expected.parts.values())) and min(expected.parts.values()) >= 0
+
+
+def test_estimating_changes_nothing_and_more_work_is_more_time():
+    ds = digits()
+    model = small(ds, LoRA(r=2, blocks=1))
+    before = {k: v.clone() for k, v in model.net.state_dict().items()}
+    short = estimate(model, ds, epochs=2, augment="none")
+    assert all(torch.equal(before[k], v) for k, v in model.net.state_dict().items())
+    assert not any(p.grad is not None for p in model.net.parameters())
+    long = estimate(model, ds, epochs=200, augment="none")
+    assert long.seconds > 5 * short.seconds
+    assert short.parts["frozen blocks"] < 5 * long.parts["frozen blocks"]
+
+
+def test_money_is_spoken_of_when_there_is_a_price(monkeypatch):
+    ds = digits()
+    free = estimate(small(ds, LinearProbe()), ds)
+    assert free.price is None and "price" not in repr(free)
+    monkeypatch.setenv("CVBENCH_PRICE_PER_HOUR", "3.6")
+    paid = estimate(small(ds, LinearProbe()), ds)
+    assert paid.price == pytest.approx(paid.seconds / 1000) and "price" in repr(paid)
