@@ -178,6 +178,28 @@ def test_two_workers_do_everything_once_and_a_killed_one_is_replaced(monkeypatch
     assert len(list(store.glob("runs/*/summary.json"))) == 6 and not list(store.glob("sweeps/s/*.live"))
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_puts_its_trial_back(monkeypatch, store):
+    def interrupted(bar):
+        def look(slots):
+            if any(t.intermediate_values for t in slots.values()):
+                raise KeyboardInterrupt
+
+        return look
+
+    monkeypatch.setattr(module, "_make_refresh", interrupted)
+    options = {"trials": 2, "epochs": 200, "workers": 2, "pruner": "none"}
+    with pytest.raises(KeyboardInterrupt):
+        run(**options)
+    assert "waiting" in set(load_sweep("s").table.state) and not list(store.glob("sweeps/s/*.live"))
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch):
+    monkeypatch.setattr(module, "_work_code", "raise SystemExit('no such thing')")
+    with pytest.raises(RuntimeError, match="worker . of the sweep 's' failed: no such thing"):
+        run(workers=2)
+
+
 def test_a_space_smaller_than_the_trials_is_tried_whole_and_once():
     found = run({"lr": [1e-4, 1e-3], "batch_size": [16, 32]}, trials=9, epochs=1, pruner="none")
     tried = list(zip(found.table.lr, found.table.batch_size, strict=True))
@@ -261,6 +283,15 @@ def test_the_test_is_that_of_mcnemar_and_the_interval_that_of_wilson():
         assert module._mean_interval(a) == pytest.approx(proportion_confint(a.sum(), n, method="wilson"))
     same = module._compare(a, a, 3)
     assert same["p"] == 1 and same["low"] < 0 < same["high"]
+
+
+def test_shares_of_labels_are_compared_by_students_test():
+    from scipy import stats
+
+    a, b = np.random.default_rng(3).integers(0, 5, (2, 60)) / 4
+    c, reference = module._compare(a, b, 1), stats.ttest_rel(b, a)
+    assert (c["p"], c["test"]) == (pytest.approx(reference.pvalue), "paired t")
+    assert (c["low"], c["high"]) == pytest.approx(tuple(reference.confidence_interval()))
 
 
 def test_the_interval_of_a_difference_holds_the_truth():

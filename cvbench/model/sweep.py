@@ -214,10 +214,10 @@ def _lock(file: Path, wait: float = 600.0) -> Iterator[None]:  # seconds
 def _live(folder: Path) -> Iterator[str]:
     owner = uuid.uuid4().hex[:12]
     with ExitStack() as stack:
+        stack.callback((folder / f"{owner}.live").unlink, missing_ok=True)
         with _lock(folder / "lock"):  # nobody may take the file for a dead one's before it is locked
             stack.enter_context(_lock(folder / f"{owner}.live"))
         yield owner
-    (folder / f"{owner}.live").unlink(missing_ok=True)
 
 
 def _lives(folder: Path, owner: str) -> bool:
@@ -462,6 +462,9 @@ def _work() -> None:
     _run_trials(job)
 
 # %% ../../nbs/28_model.sweep.ipynb #start-worker
+_work_code = "from cvbench.model.sweep import _work; _work()"
+
+
 def _start_worker(job: _Job, number: int, workers: int) -> subprocess.Popen:
     gpus = torch.cuda.device_count() if (job.device or load_settings().device) in ("auto", "cuda") else 0
     if gpus > 1:
@@ -480,9 +483,10 @@ def _start_worker(job: _Job, number: int, workers: int) -> subprocess.Popen:
         "TQDM_DISABLE": "1",
     }
     env["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    code = "from cvbench.model.sweep import _work; _work()"
     with open(job.path / f"worker-{number}.log", "wb") as log:
-        worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env)
+        worker = subprocess.Popen(
+            [sys.executable, "-c", _work_code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env
+        )
     assert worker.stdin
     with suppress(BrokenPipeError):  # its end is seen by who waits for it
         worker.stdin.write(payload)
@@ -508,6 +512,10 @@ def _run_workers(job: _Job, workers: int, refresh: Callable[[dict], None]) -> No
             refresh(_slots(study))
     finally:
         for worker in running.values():
+            worker.send_signal(signal.SIGINT)  # so that it puts its trial back in order
+        for worker in running.values():
+            with suppress(subprocess.TimeoutExpired):
+                worker.wait(5)
             worker.kill()
             _release(worker)
 
@@ -535,24 +543,25 @@ def _mean_interval(x: np.ndarray) -> tuple[float, float]:  # x: (n,) in 0…1
     return float(low), float(high)
 
 # %% ../../nbs/28_model.sweep.ipynb #compare
-def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, float]:
+def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, Any]:
     "How much better b is than a on the same n images, for the best of so many looks"
     from scipy import stats
 
     d, n, looks = b.astype(float) - a, len(a), max(1, looks)
     if set(np.unique(d)) <= {-1, 0, 1}:
-        won, lost = int((d > 0).sum()), int((d < 0).sum())
+        test, won, lost = "McNemar", int((d > 0).sum()), int((d < 0).sum())
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         middle, spread = (won - lost) / (n + 2), math.sqrt(won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2)
         reach = stats.norm.ppf(1 - 0.025 / looks) * spread
     else:
-        p, middle = stats.ttest_1samp(d, 0).pvalue, d.mean()
+        test, p, middle = "paired t", stats.ttest_1samp(d, 0).pvalue, d.mean()
         reach = stats.t.ppf(1 - 0.025 / looks, n - 1) * d.std(ddof=1) / math.sqrt(n)
     return {
         "difference": float(d.mean()),
         "low": float(middle - reach),
         "high": float(middle + reach),
         "p": float(min(1.0, p * looks)),
+        "test": test,
     }
 
 # %% ../../nbs/28_model.sweep.ipynb #make-table
@@ -584,7 +593,7 @@ def _right(run: Path) -> np.ndarray:
     return np.array([c for _, c in sorted(zip(known["sample_ids"], known["correct"], strict=True))])
 
 # %% ../../nbs/28_model.sweep.ipynb #Sweep
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sweep:
     "What was tried, and what it is worth"
 
@@ -620,8 +629,8 @@ class Sweep:
         return order.sort_values(["accuracy", "other", "trainable", "trial"]).iloc[0]
 
     @property
-    def comparison(self) -> dict[str, float] | None:
-        "The best against the default: difference, low, high and p, allowing for the choice; None where there is nothing to compare"
+    def comparison(self) -> dict[str, Any] | None:
+        "The best against the default: difference, low, high, p and its test, allowing for the choice; None where there is nothing to compare"
         tried = self.table[self.table.state.isin(["complete", "pruned"])]
         default = tried[(tried.trial == 0) & (tried.state == "complete")]
         if default.empty or self._best_row.trial == 0:
@@ -664,7 +673,7 @@ def _describe(sweep: "Sweep") -> str:
             else "; the default did not finish, so nothing can be said against it."
         )
     head += (
-        f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default (McNemar p = {c['p']:.2g}); "
+        f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({c['test']} p = {c['p']:.2g}); "
         "interval and p allow for the best being picked among all trials. "
     )
     if sweep.beats_default:
