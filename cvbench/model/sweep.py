@@ -380,6 +380,10 @@ def _watch(job: _Job, trial: Any, epochs: int) -> Callable[[dict], None]:
     seen = {step for step, _ in trial.user_attrs.get("reports", [])}
 
     def on_epoch(entry: dict) -> None:
+        if "val_accuracy" not in entry:
+            raise ValueError(
+                f"no image of the split val of {job.ds.ref} is labelled, so trials cannot be compared. Label some and commit again."
+            )
         with _lock(job.path / "lock"):
             if entry["epoch"] not in seen:
                 trial.report(entry["val_accuracy"], entry["epoch"])
