@@ -47,11 +47,15 @@ def walk(
     from cvbench.model.models import create_model
     from cvbench.model.predict import predict
     from cvbench.model.train import train
+    from cvbench.model.workers import first_worker_first, join_workers
 
-    ds = open_data(source, name, format=format, say=say)
+    with first_worker_first():
+        ds = open_data(source, name, format=format, say=say)
     model = create_model(backbone, ds, adapter=adapter or LoRA())
     say(f"Adapting {model.backbone.name} with {model.adapter} to {len(ds.classes)} classes")
     run = train(model, ds, **recipe)
+    if join_workers()[0]:
+        return run
     split = "test" if "test" in ds.splits else "val" if "val" in ds.splits else "train"
     ev = evaluate(predict(run, ds.split(split)))
     say(f"{ev.headline} on {split}\n")

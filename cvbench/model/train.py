@@ -94,11 +94,12 @@ def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> No
     job.model.net.train(), job.split.after.train(), job.objective.train()
     while at.step < steps:
         rows, drawn = (a[at.step * size : (at.step + 1) * size] for a in (order, views))
-        mine, place = slice(worker, None, workers), (at.epoch, at.step, *([worker] if worker else ()))
+        works, place = worker < len(rows), (at.epoch, at.step, *([worker] if worker else ()))
+        mine = slice(worker, None, workers) if works else slice(1)
         torch.manual_seed(int(fingerprint(recipe.seed, *place), 16) >> 1)
         for group in opt.param_groups:
             group["lr"] = learning_rate(recipe, at.epoch * steps + at.step, recipe.epochs * steps)
-        value = _step(job, opt, rows[mine], drawn[mine], y[rows])
+        value = _step(job, opt, rows[mine], drawn[mine], y[rows], works)
         at.step, at.seen, at.loss_sum = at.step + 1, at.seen + len(rows), at.loss_sum + value * len(rows)
         bar.update(len(rows))
         if time.monotonic() - saved > _SAVE_EVERY:
@@ -107,15 +108,17 @@ def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> No
     copy_from_first(*job.model.net.buffers())
 
 # %% ../../nbs/27_model.train.ipynb #step
-def _step(job: _Job, opt: torch.optim.Optimizer, rows: np.ndarray, draws: np.ndarray, whole: torch.Tensor) -> float:
-    "One update from this worker's share of a batch, whose targets all workers know"
+def _step(
+    job: _Job, opt: torch.optim.Optimizer, rows: np.ndarray, draws: np.ndarray, whole: torch.Tensor, counts: bool
+) -> float:
+    "One update from this worker's share of a batch, whose targets all workers know; a share may count for nothing"
     net, trained = job.model.net, [p for group in opt.param_groups for p in group["params"]]
     hidden = job.feeds["train"].read(rows, draws)
     with autocast(job.device, job.recipe.precision):
         features = (job.split.after(hidden) - net.mean) / net.std
         logits = net.head(features).float()
         labels = _label_loss(job, logits, job.targets["train"][rows].to(job.device), whole.to(job.device))
-        value = job.objective(labels, rows, draws, features, logits, len(whole))
+        value = job.objective(labels, rows, draws, features, logits, len(whole)) * float(counts)
     opt.zero_grad()
     value.backward()
     total = value.detach().clone()
@@ -147,7 +150,8 @@ def _label_loss(job: _Job, logits: torch.Tensor, y: torch.Tensor, whole: torch.T
 def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor], what: str) -> torch.Tensor:
     "A function of the activations of all plain images of a split, (n, …) on the CPU, the work shared by all workers"
     feed, (worker, workers) = job.feeds[part], join_workers()
-    rows = np.arange(len(job.targets[part]))[worker::workers]
+    rows = np.arange(len(job.targets[part]))
+    works, rows = worker < len(rows), rows[worker::workers] if worker < len(rows) else rows[:1]
     feed.fill(0, rows, what)
     job.model.net.eval(), job.split.after.eval()
     out: torch.Tensor | None = None
@@ -156,7 +160,7 @@ def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor],
         with autocast(job.device, job.recipe.precision):
             z = f(job.split.after(hidden)).float().cpu()
         out = torch.zeros(len(job.targets[part]), z.shape[1]) if out is None else out
-        out[chunk] = z
+        out[chunk] = z * float(works)
     assert out is not None
     sum_over_workers(out)
     return out

@@ -1,0 +1,160 @@
+"Several processes give what one gives, share the work, and outlive the death of any of them"
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from cvbench.core.digits import read_digits
+from cvbench.data.dataset import commit
+
+JOB = """
+import json, os, sys
+sys.path.insert(0, {tests!r})
+import torch
+from test_model_train import small
+from cvbench.data.dataset import checkout
+from cvbench.model.adapters import FullFineTune, LoRA
+from cvbench.model.train import train
+import cvbench.model.train as t
+torch.set_num_threads(1)
+kind, epochs = sys.argv[1:3]
+adapter, changes = dict(
+    cached=(LoRA(r=2, blocks=1), dict(cache="fp32")),
+    whole=(FullFineTune(), dict(balance="loss", views=0)),
+    slow=(LoRA(r=2, blocks=1), dict(cache="fp32")),
+    fails=(LoRA(r=2, blocks=1), {{}}),
+)[kind]
+if kind == "slow":
+    t._SAVE_EVERY = 0
+def fail(entry):
+    if os.environ["RANK"] == "1" and entry["epoch"] == 1:
+        raise ValueError("worker 1 had enough")
+changes["on_epoch"] = fail if kind == "fails" else None
+ds = checkout("digits")
+feeds = []
+t.Activations = lambda *a, _real=t.Activations: feeds.append(_real(*a)) or feeds[-1]
+run = train(small(ds, adapter), ds, epochs=int(epochs), batch_size=14, precision="fp32", **changes)
+rank = os.environ.get("RANK", "0")
+computed = [sum(a.computed for a in f.arrays.values() if a) for f in feeds]
+(run.path / f"worker{{rank}}.json").write_text(json.dumps(computed))
+"""
+
+
+def port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def environment(store):
+    return os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def launch(store, *command, workers=2):
+    "Start a program of several workers, on a store with a data set"
+    if not store.exists():
+        commit(list(read_digits())[:150], name="digits", store=store)
+    many = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={workers}"]
+    many += [f"--main_process_port={port()}"]
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", *(many if workers > 1 else ()), *map(str, command)],
+        env=environment(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def script(tmp_path):
+    file = tmp_path / "job.py"
+    file.write_text(JOB.format(tests=os.path.dirname(__file__)))
+    return file
+
+
+def finish(p):
+    out, err = p.communicate(timeout=300)
+    assert p.returncode == 0, err
+    return out
+
+
+def outcome(store):
+    (folder,) = store.glob("runs/*")
+    history = json.loads((folder / "history.json").read_text())
+    computed = [json.loads(f.read_text()) for f in sorted(folder.glob("worker*.json"))]
+    return folder.name, history, load_file(folder / "model" / "model.safetensors"), computed
+
+
+def assert_same(one, two):
+    assert one[0] == two[0]
+    assert len(one[1]) == len(two[1])
+    for a, b in zip(one[1], two[1], strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert one[2].keys() == two[2].keys()
+    for name, t in one[2].items():
+        torch.testing.assert_close(t, two[2][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["cached", "whole"])
+def test_two_workers_give_what_one_gives(script, tmp_path, kind):
+    jobs = {n: launch(tmp_path / str(n), script, kind, 3, workers=n) for n in (1, 2)}
+    for job in jobs.values():
+        finish(job)
+    one, two = outcome(tmp_path / "1"), outcome(tmp_path / "2")
+    assert_same(one, two)
+    assert one[1][-1]["train_loss"] < one[1][1]["train_loss"]
+    if kind == "cached":
+        (whole,), parts = one[3], two[3]
+        extra = np.sum(parts, 0) - whole  # in a batch of one image the idle worker looks at that one too
+        assert 0 <= extra[0] <= 3 and extra[1] == 0
+        assert all(abs(a - b) <= 0.2 * max(a, b) for a, b in zip(*parts, strict=True))
+
+
+def test_a_worker_killed_midway_ends_the_launch_and_the_same_command_goes_on(script, tmp_path):
+    alone = launch(tmp_path / "1", script, "slow", 3, workers=1)
+    store = tmp_path / "2"
+    p, deadline = launch(store, script, "slow", 3), time.monotonic() + 120
+    while p.poll() is None and place(store) < (1, 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim = next(c for c in psutil.Process(p.pid).children() if c.environ().get("RANK") == "1")
+    victim.send_signal(signal.SIGKILL)
+    _, err = p.communicate(timeout=120)
+    assert p.returncode != 0 and place(store) >= (1, 2), err
+    finish(launch(store, script, "slow", 3))
+    finish(alone)
+    assert_same(outcome(tmp_path / "1"), outcome(store))
+
+
+def place(store):
+    "Epoch and step of the checkpoint"
+    for file in store.glob("runs/*/checkpoint.safetensors"):
+        try:
+            with safe_open(file, "pt") as f:
+                at = json.loads(f.metadata()["progress"])
+                return at["epoch"], at["step"]
+        except OSError:
+            pass
+    return -1, 0
+
+
+def test_an_error_in_one_worker_ends_all(script, tmp_path):
+    p = launch(tmp_path / "store", script, "fails", 3)
+    _, err = p.communicate(timeout=120)
+    assert p.returncode != 0 and "worker 1 had enough" in err
+
+
+def test_the_command_line_speaks_once(tmp_path):
+    store = tmp_path / "store"
+    command = ("-m", "cvbench.cli", "adapt", "digits", "--adapter", "probe", "--backbone", "pocket_vit")
+    out = finish(launch(store, *command))
+    (run,) = store.glob("runs/*")
+    assert out.count(run.name) == 1 and out.count("head") == 1
+    assert json.loads((run / "summary.json").read_text())["val_accuracy"] > 0.5
