@@ -37,23 +37,20 @@ def walk(
     *,
     format: str | None = None,  # folder, manifest, coco, voc, yolo or hf; recognised by default
     backbone: str | None = None,  # Anything `create_backbone` takes; from settings by default
-    adapter: Any = None,  # Config such as LoRA(r=8); LoRA by default
+    adapter: Any = None,  # Config such as LoRA(r=8); by the measured recipe for the backbone by default
+    budget: float | str | None = None,  # Time for the adaptation, such as 90s or 2min
     say: Callable[[str], None] = print,
-    **recipe: Any,  # Fields of the training recipe, such as epochs=3
+    **recipe: Any,  # Fields of the training recipe to change, such as epochs=3
 ) -> Run:
     "Ingest, adapt, predict, evaluate and publish; every step is found again when it was done before"
     from cvbench.evaluate.evaluation import evaluate
-    from cvbench.model.adapters import LoRA
-    from cvbench.model.models import create_model
     from cvbench.model.predict import predict
-    from cvbench.model.train import train
+    from cvbench.model.recipes import adapt
     from cvbench.model.workers import first_worker_first, join_workers
 
     with first_worker_first():
         ds = open_data(source, name, format=format, say=say)
-    model = create_model(backbone, ds, adapter=adapter or LoRA())
-    say(f"Adapting {model.backbone.name} with {model.adapter} to {len(ds.classes)} classes")
-    run = train(model, ds, **recipe)
+    run = adapt(backbone, ds, adapter=adapter, budget=budget, say=say, **recipe)[1]
     if join_workers()[0]:
         return run
     split = "test" if "test" in ds.splits else "val" if "val" in ds.splits else "train"

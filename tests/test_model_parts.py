@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from cvbench.model.adapters import DoRA, FullFineTune, IA3, LinearProbe, LoRA, VisualPrompt, apply_adapter
+from cvbench.model.adapters import IA3, DoRA, FullFineTune, LinearProbe, LoRA, VisualPrompt, apply_adapter
 from cvbench.model.backbones import HFEncoder, find_blocks
 from cvbench.model.parts import Part, frozen_blocks, take_parts
 
