@@ -75,6 +75,8 @@ def run_cvbench(job: dict) -> dict:
     from cvbench.model.adapters import LinearProbe, LoRA
     from cvbench.model.models import create_model
     from cvbench.model.predict import predict
+    from cvbench.model.recipe import Recipe
+    from cvbench.model.recipes import choose
     from cvbench.model.train import train
 
     start, epochs = time.perf_counter(), []
@@ -85,17 +87,18 @@ def run_cvbench(job: dict) -> dict:
 
     ds = checkout(job["ref"])
     backbone = open_backbone(job["backbone"])
+    precision = "auto" if job["precision"] == "bf16" else "fp32"
     if job["default"]:
-        model = create_model(backbone, ds, seed=job["seed"])
-        changes = {"seed": job["seed"]}
+        choice = choose(backbone, ds, seed=job["seed"], precision=precision)
+        adapter, recipe, why = choice.adapter, choice.recipe, choice.why
     else:
         lora = LoRA(r=job["r"], blocks=job["blocks"], targets="attention")
-        model = create_model(backbone, ds, adapter=lora if job["blocks"] else LinearProbe(), seed=job["seed"])
-        same = ("epochs", "lr", "weight_decay", "warmup", "augment", "views", "seed")
-        changes = {k: job[k] for k in same} | {"batch_size": job["batch"], "head_start": False, "refresh": 0.0}
-    changes["precision"] = "auto" if job["precision"] == "bf16" else job["precision"]
-    run = train(model, ds, on_epoch=on_epoch, tracker="off", **changes)
-    out = {"seconds": time.perf_counter() - start, "epochs": epochs, "cache": run.summary.get("cache")}
+        adapter, why = lora if job["blocks"] else LinearProbe(), "as the others"
+        same = {k: job[k] for k in ("epochs", "lr", "weight_decay", "warmup", "augment", "views", "seed")}
+        recipe = Recipe(**same, batch_size=job["batch"], head_start=False, precision=precision)
+    model = create_model(backbone, ds, adapter=adapter, seed=job["seed"])
+    run = train(model, ds, recipe, on_epoch=on_epoch, tracker="off")
+    out = {"seconds": time.perf_counter() - start, "epochs": epochs, "cache": run.summary.get("cache"), "why": why}
     if job["predict"]:
         table = predict(model, ds.split("test"))
         by_id = dict(zip(table.table["sample_id"].to_pylist(), table.scores.tolist(), strict=True))
@@ -210,11 +213,11 @@ def memory(process) -> float:
     import psutil
 
     total = 0
-    for p in [process, *process.children(recursive=True)]:
-        try:
+    try:
+        for p in [process, *process.children(recursive=True)]:
             total += p.memory_full_info().pss
-        except psutil.Error:
-            continue
+    except psutil.Error:  # one of them has just ended
+        return 0.0
     return total / 2**20
 
 
@@ -234,12 +237,12 @@ def measure(args, job: dict) -> dict:
             [sys.executable, __file__, "--job", str(file)], env=os.environ | threads, stdout=out, stderr=out
         )
         watched, peak = psutil.Process(child.pid), 0.0
-        while child.poll() is None:
-            try:
+        try:
+            while child.poll() is None:
                 peak = max(peak, memory(watched))
-            except psutil.Error:
-                break
-            time.sleep(0.3)
+                time.sleep(0.3)
+        finally:
+            child.kill()
     if child.wait():
         raise RuntimeError(f"{job['method']} failed: {log.read_text()[-3000:]}")
     return json.loads(file.with_suffix(".out").read_text()) | {"peak_mb": peak}
@@ -417,7 +420,7 @@ def accuracy_cell(name: str, backbone: str, data: dict, done: dict[str, list[dic
         "peak_mb": {m: max(r["peak_mb"] for r in done[m]) for m in done},
         "test_accuracy": {m: [right(p) for p in sides[m]] for m in sides}, "epochs": {m: [r["epochs"] for r in done[m]] for m in done},
         "difference": difference, "half_width": half, "not_worse": difference + half >= 0,
-        "sentence": sentence(*(sides[m][0] for m in ("trainer", "cvbench"))),
+        "why": done["cvbench"][0]["why"], "sentence": sentence(*(sides[m][0] for m in ("trainer", "cvbench"))),
     }  # fmt: skip
 
 
@@ -467,7 +470,7 @@ def print_cell(c: dict) -> None:
     images = " + ".join(str(n) for n in c["images"].values())
     times = "never" if None in c["seconds_to_accuracy"] else spread(c["seconds_to_accuracy"], 1)
     print(
-        f"\n  {c['set']}, {c['backbone']}: {images} photos\n"
+        f"\n  {c['set']}, {c['backbone']}: {images} photos; cvbench: {c['why']}\n"
         f"    validation accuracy: usual {spread(c['target'], 3)}, cvbench {spread(c['best'], 3)}\n"
         f"    seconds to the accuracy of the usual recipe: usual {spread(c['usual_seconds_to_best'], 1)} "
         f"(all of it {spread(c['usual_seconds'], 1)}), cvbench {times} (all of it {spread(c['seconds'], 1)})\n"
@@ -511,9 +514,10 @@ def sweep_limit(job: dict, data: dict, theirs: list[dict], ours: list[dict]) -> 
 
 
 def embed(args) -> dict:
-    "By benchmarks/embed.py"
+    "By benchmarks/embed.py, on three times as many photos"
     from embed import measure as measure_embed
 
+    args.embed_images = 3 * args.images
     return measure_embed(args)
 
 
