@@ -22,32 +22,43 @@ JOB = """
 import json, os, sys
 sys.path.insert(0, {tests!r})
 import torch
-from test_model_train import small
-from cvbench.data.dataset import checkout
-from cvbench.model.adapters import FullFineTune, LoRA
-from cvbench.model.train import train
 import cvbench.model.train as t
+from cvbench.data.dataset import checkout
+from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
+from cvbench.model.distill import distill
+from test_model_train import small
+
 torch.set_num_threads(1)
-kind, epochs = sys.argv[1:3]
-adapter, changes = dict(
-    cached=(LoRA(r=2, blocks=1), dict(cache="fp32")),
-    whole=(FullFineTune(), dict(balance="loss", views=0)),
-    slow=(LoRA(r=2, blocks=1), dict(cache="fp32")),
-    fails=(LoRA(r=2, blocks=1), {{}}),
-)[kind]
-if kind == "slow":
-    t._SAVE_EVERY = 0
-def fail(entry):
-    if os.environ["RANK"] == "1" and entry["epoch"] == 1:
-        raise ValueError("worker 1 had enough")
-changes["on_epoch"] = fail if kind == "fails" else None
-ds = checkout("digits")
-feeds = []
+ds, rank, feeds = checkout("digits"), os.environ.get("RANK", "0"), []
 t.Activations = lambda *a, _real=t.Activations: feeds.append(_real(*a)) or feeds[-1]
-run = train(small(ds, adapter), ds, epochs=int(epochs), batch_size=14, precision="fp32", **changes)
-rank = os.environ.get("RANK", "0")
-computed = [sum(a.computed for a in f.arrays.values() if a) for f in feeds]
-(run.path / f"worker{{rank}}.json").write_text(json.dumps(computed))
+same = dict(epochs=3, batch_size=14, precision="fp32")
+
+
+def fail(entry):
+    if rank == "1" and entry["epoch"] == 1:
+        raise ValueError("worker 1 had enough")
+
+
+def cached(**more):
+    return t.train(small(ds, LoRA(r=2, blocks=1)), ds, cache="fp32", name="cached", **same, **more)
+
+
+for kind in sys.argv[1:]:
+    if kind == "cached":
+        run = cached()
+        computed = [sum(a.computed for a in f.arrays.values() if a) for f in feeds]
+        (run.path / f"worker{{rank}}.json").write_text(json.dumps(computed))
+    elif kind == "slow":
+        t._SAVE_EVERY = 0
+        cached()
+    elif kind == "fails":
+        cached(on_epoch=fail)
+    elif kind == "whole":
+        t.train(small(ds, FullFineTune()), ds, balance="loss", views=0, name=kind, **same)
+    elif kind == "taught":
+        teacher = small(ds, LinearProbe())
+        t.train(teacher, ds)
+        distill(teacher, small(ds, FullFineTune()), ds, name=kind, **same)
 """
 
 
@@ -73,9 +84,8 @@ def launch(store, *command, workers=2):
     )  # fmt: skip
 
 
-@pytest.fixture
-def script(tmp_path):
-    file = tmp_path / "job.py"
+def job(folder):
+    file = folder / "job.py"
     file.write_text(JOB.format(tests=os.path.dirname(__file__)))
     return file
 
@@ -86,8 +96,16 @@ def finish(p):
     return out
 
 
-def outcome(store):
-    (folder,) = store.glob("runs/*")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    "A store where one process did the work"
+    folder = tmp_path_factory.mktemp("alone")
+    finish(launch(folder / "store", job(folder), "cached", "whole", "taught", workers=1))
+    return folder / "store"
+
+
+def outcome(store, kind):
+    (folder,) = store.glob(f"runs/{kind}-*")
     history = json.loads((folder / "history.json").read_text())
     computed = [json.loads(f.read_text()) for f in sorted(folder.glob("worker*.json"))]
     return folder.name, history, load_file(folder / "model" / "model.safetensors"), computed
@@ -103,34 +121,29 @@ def assert_same(one, two):
         torch.testing.assert_close(t, two[2][name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["cached", "whole"])
-def test_two_workers_give_what_one_gives(script, tmp_path, kind):
-    jobs = {n: launch(tmp_path / str(n), script, kind, 3, workers=n) for n in (1, 2)}
-    for job in jobs.values():
-        finish(job)
-    one, two = outcome(tmp_path / "1"), outcome(tmp_path / "2")
-    assert_same(one, two)
-    assert one[1][-1]["train_loss"] < one[1][1]["train_loss"]
-    if kind == "cached":
-        (whole,), parts = one[3], two[3]
-        extra = np.sum(parts, 0) - whole  # in a batch of one image the idle worker looks at that one too
-        assert 0 <= extra[0] <= 3 and extra[1] == 0
-        assert all(abs(a - b) <= 0.2 * max(a, b) for a, b in zip(*parts, strict=True))
+def test_two_workers_give_what_one_gives_and_share_the_work(tmp_path, alone):
+    store = tmp_path / "store"
+    finish(launch(store, job(tmp_path), "cached", "whole", "taught"))
+    for kind in ("cached", "whole", "taught"):
+        assert_same(outcome(alone, kind), outcome(store, kind))
+    assert len({tuple(h["train_loss"] for h in outcome(store, k)[1][1:]) for k in ("cached", "whole", "taught")}) == 3
+    (whole,), parts = outcome(alone, "cached")[3], outcome(store, "cached")[3]
+    extra = np.sum(parts, 0) - whole  # in a batch of one image the idle worker looks at that one too
+    assert 0 <= extra[0] <= 3 and extra[1] == 0
+    assert all(abs(a - b) <= 0.2 * max(a, b) for a, b in zip(*parts, strict=True))
 
 
-def test_a_worker_killed_midway_ends_the_launch_and_the_same_command_goes_on(script, tmp_path):
-    alone = launch(tmp_path / "1", script, "slow", 3, workers=1)
-    store = tmp_path / "2"
-    p, deadline = launch(store, script, "slow", 3), time.monotonic() + 120
+def test_a_worker_killed_midway_ends_the_launch_and_the_same_command_goes_on(tmp_path, alone):
+    store, script = tmp_path / "store", job(tmp_path)
+    p, deadline = launch(store, script, "slow"), time.monotonic() + 120
     while p.poll() is None and place(store) < (1, 2) and time.monotonic() < deadline:
         time.sleep(0.01)
     victim = next(c for c in psutil.Process(p.pid).children() if c.environ().get("RANK") == "1")
     victim.send_signal(signal.SIGKILL)
     _, err = p.communicate(timeout=120)
     assert p.returncode != 0 and place(store) >= (1, 2), err
-    finish(launch(store, script, "slow", 3))
-    finish(alone)
-    assert_same(outcome(tmp_path / "1"), outcome(store))
+    finish(launch(store, script, "slow"))
+    assert_same(outcome(alone, "cached"), outcome(store, "cached"))
 
 
 def place(store):
@@ -145,8 +158,8 @@ def place(store):
     return -1, 0
 
 
-def test_an_error_in_one_worker_ends_all(script, tmp_path):
-    p = launch(tmp_path / "store", script, "fails", 3)
+def test_an_error_in_one_worker_ends_all(tmp_path):
+    p = launch(tmp_path / "store", job(tmp_path), "fails")
     _, err = p.communicate(timeout=120)
     assert p.returncode != 0 and "worker 1 had enough" in err
 
@@ -156,5 +169,5 @@ def test_the_command_line_speaks_once(tmp_path):
     command = ("-m", "cvbench.cli", "adapt", "digits", "--adapter", "probe", "--backbone", "pocket_vit")
     out = finish(launch(store, *command))
     (run,) = store.glob("runs/*")
-    assert out.count(run.name) == 1 and out.count("head") == 1
+    assert out.count(run.name) == 1 and out.count("trained  share") == 1
     assert json.loads((run / "summary.json").read_text())["val_accuracy"] > 0.5
