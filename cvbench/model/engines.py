@@ -216,8 +216,8 @@ def _export_once(encoder: nn.Module, transform: Transform, folder: Path) -> None
             f"this encoder cannot be exported ({type(e).__name__}: {str(e)[:200]}). Use engine='torch'."
         ) from e
 
-# %% ../../nbs/28_model.engines.ipynb #ec58afd1
-_FIND_OUT, _OPEN = 30.0, 3.0  # Seconds that exporting and measuring take, and opening what is there
+# %% ../../nbs/28_model.engines.ipynb #df1e33b7
+_FIND_OUT, _OPEN = 15.0, 2.0  # Seconds that exporting and measuring take, and opening what is there
 _CHECKED = 4  # Images that are compared with torch
 
 # %% ../../nbs/28_model.engines.ipynb #choose-engine
