@@ -164,9 +164,9 @@ def test_an_error_in_one_worker_ends_all(tmp_path):
     assert p.returncode != 0 and "worker 1 had enough" in err
 
 
-def test_the_command_line_speaks_once(tmp_path):
+def test_on_the_command_line_all_take_the_same_recipe_and_one_speaks(tmp_path):
     store = tmp_path / "store"
-    command = ("-m", "cvbench.cli", "adapt", "digits", "--adapter", "probe", "--backbone", "pocket_vit")
+    command = ("-m", "cvbench.cli", "adapt", "digits", "--backbone", "pocket_vit", "--budget", "1s")
     out = finish(launch(store, *command))
     (run,) = store.glob("runs/*")
     assert out.count(run.name) == 1 and out.count("trained  share") == 1

@@ -21,6 +21,7 @@ from .estimate import Estimate, _duration, estimate
 from .models import Model, create_model
 from .recipe import Recipe
 from .train import train
+from .workers import agree_on
 
 # %% ../../nbs/29_model.recipes.ipynb #Choice
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def choose(
 
 # %% ../../nbs/29_model.recipes.ipynb #estimate
 def _estimate(backbone: Backbone, ds, choice: Choice, device: str | None) -> Estimate:
-    return estimate(create_model(backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
+    found = estimate(create_model(backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
+    return replace(found, seconds=agree_on(found.seconds))
 
 # %% ../../nbs/29_model.recipes.ipynb #open
 def _open(backbone: Any, seed: int) -> Backbone:
