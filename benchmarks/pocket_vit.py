@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--save", help="write the figures to this JSON file too")
     args, started, rows = parser.parse_args(), time.monotonic(), []
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    warnings.filterwarnings("ignore", "The least populated class|y_pred contains classes", UserWarning)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     print(machine)
     columns = ("pocket_vit", "untrained", "pixels", "ahead of untrained", "ahead of pixels")
