@@ -19,7 +19,7 @@ from .adapters import set_training
 from .backbones import find_blocks
 
 # %% ../../nbs/25_model.parts.ipynb #Reached
-class _Reached(Exception):  # noqa: N818  carries the activations out of a forward pass that need not go on
+class _Reached(Exception):  # Carries the activations out of a forward pass that need not go on
     def __init__(self, hidden: torch.Tensor):
         self.hidden = hidden
 

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['Work', 'decode_squares', 'stream_squares', 'run_shards', 'check_place', 'ForwardShard', 'list_shards']
 
-# %% ../../nbs/28_model.shards.ipynb #4f3ae633
-import os
+# %% ../../nbs/28_model.shards.ipynb #5f9f4143
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -405,7 +405,7 @@ def _run_trial(job: _Job, study: Any, trial: Any, values: dict[str, Any]) -> Non
         facts["trainable"] = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
         run = train(
             model, job.ds, recipe, name=f"{job.name}-{slot:03d}", device=job.device, tracker=job.tracker,
-            group=job.name, on_epoch=_watch(job, trial, recipe.epochs),
+            group=job.name, on_epoch=_watch(job, trial, recipe.epochs), quiet=True,
         )  # fmt: skip
     except optuna.TrialPruned:
         _tell(job, study, trial, facts | {"seconds": time.perf_counter() - start}, state=state.PRUNED)

@@ -190,6 +190,7 @@ def train(
     objective: Objective | None = None,  # What is minimised beside the loss on labels
     on_epoch: Callable[[dict], None]
     | None = None,  # Hears of every epoch, 0 is the head start; what it raises ends the training, which can be resumed
+    quiet: bool = False,  # No bar, and no word about the cache
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> Run:  # Finished
     "Adapt a model to a data set"
@@ -219,7 +220,7 @@ def train(
     if not done:
         with track(run, (tracker or load_settings().tracker) if first else "off", group) as log:
             goal, hear = objective or Objective(), on_epoch or (lambda entry: None)
-            _run(model, ds, recipe, goal, pick_device(device), run, log, hear)
+            _run(model, ds, recipe, goal, pick_device(device), run, log, hear, quiet)
         wait_for_workers()
     load_state(model.net.cpu().eval(), read_tensors(run.path / "model" / "model.safetensors"))
     return load_run(run.path)
@@ -259,12 +260,13 @@ def _run(
     run: Run,
     log: Callable,
     on_epoch: Callable,
+    quiet: bool,
 ) -> None:
     worker, workers = join_workers()
     if workers > 1 and device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     split, targets, feeds, plan = _prepare(model, ds, recipe, objective, device)
-    if worker == 0 and (split.frozen or split.note):
+    if worker == 0 and not quiet and (split.frozen or split.note):
         print(plan.sentence, file=sys.stderr)
     y = targets["train"]
     loss = make_loss(model, y[y >= 0] if y.ndim == 1 else y, recipe.balance, recipe.label_smoothing)
@@ -299,7 +301,7 @@ def _run(
         initial=min(at.epoch, epochs) * n + at.seen,
         desc=run.id,
         unit="image",
-        disable=True if worker else None,
+        disable=True if worker or quiet else None,
     ) as bar:
         while at.epoch < epochs and not (recipe.patience and at.epoch - at.best_epoch >= recipe.patience):
             _epoch(job, opt, at, bar)
@@ -356,6 +358,8 @@ def _finish(job: _Job, run: Run, at: Progress, best: dict[str, torch.Tensor], pl
     }
     summary["trainable"] = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
     summary |= at.history[min(at.best_epoch, len(at.history) - 1)]
+    if price := load_settings().price_per_hour:
+        summary["price"] = round(price * at.seconds / 3600, 4)
     write_json(run.path / "summary.json", summary)
     (run.path / "checkpoint.safetensors").unlink(missing_ok=True)
 
