@@ -218,7 +218,7 @@ def _export_once(encoder: nn.Module, transform: Transform, folder: Path) -> None
 
 # %% ../../nbs/28_model.engines.ipynb #df1e33b7
 _FIND_OUT, _OPEN = 15.0, 2.0  # Seconds that exporting and measuring take, and opening what is there
-_CHECKED = 4  # Images that are compared with torch
+_CHECKED = 2  # Images that are compared with torch
 
 # %% ../../nbs/28_model.engines.ipynb #choose-engine
 def choose_engine(
