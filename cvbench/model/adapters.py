@@ -207,7 +207,7 @@ def add_prompts(
                     f"visual prompts need blocks on (B, N, {width}) tokens. Got {tuple(x.shape)}; use LoRA."
                 )
             kept = x if i == 0 else x[:, : -prompt.tokens]
-            return (torch.cat([kept, prompts[i].expand(len(x), -1, -1)], 1), *args[1:])
+            return (torch.cat([kept, prompts[i].expand(x.shape[0], -1, -1)], 1), *args[1:])
 
         return hook
 
