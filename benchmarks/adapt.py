@@ -1,6 +1,6 @@
 """Adapting a vision transformer, side by side: cvbench, HF Trainer with peft, and timm with peft in a plain loop.
 
-    python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 160] [--save FILE]
+    python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 96] [--save FILE]
 
 Real photos, one run, methods in turn within each round, every training in a process of its own. The clock of a process
 starts after its imports and stops when the training has ended: decoding, cache building, validation after every epoch and
@@ -14,12 +14,14 @@ accuracy            real features: seconds until cvbench, as it is by default, r
 sweep               16 Optuna trials over blocks, rank and learning rate, the same pruner and seed on both sides
 embed               images a second through `embed`, against the best engine driven by hand (benchmarks/embed.py)
 
+With the defaults it takes an hour and a half on two cores; --images 320 --accuracy-images 0 is the whole of the photos.
 The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project. The last line is JSON.
 """
 
 import argparse
 import functools
 import gc
+import importlib.util
 import json
 import math
 import os
@@ -54,13 +56,35 @@ USUAL = {"blocks": 12, "augment": "usual", "warmup": 0.0, "weight_decay": 0.0, "
 SPACE = {"blocks": [1, 2, 4], "r": [4, 8, 16], "lr": {"low": 2e-4, "high": 1e-2}}
 
 
+# Both sides
+
+
+def open_module(backbone: str, classes: int, seed: int = 0):
+    "A timm module with a classifier: real features for the names below, random weights for any other name"
+    import timm
+    import torch
+
+    import cvbench.model.pocket  # noqa: F401  registers pocket_vit with timm
+
+    torch.manual_seed(seed)
+    if backbone == "deit_tiny_clipped":
+        spec = importlib.util.spec_from_file_location("load", SHARED / backbone / "load.py")
+        load = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(load)
+        return load.build(classes)
+    if backbone == "deit_tiny_plain":
+        overlay = {"file": str(SHARED / backbone / "model.safetensors")}
+        return timm.create_model(
+            "deit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes
+        )
+    return timm.create_model(backbone, pretrained=backbone == "pocket_vit", num_classes=classes)
+
+
 # Our side
 
 
 def open_backbone(name: str):
     "The same weights as the opponents have, as cvbench opens them"
-    from opponents import open_module
-
     from cvbench.model.backbones import create_backbone
 
     if name == "deit_tiny_clipped":
@@ -136,14 +160,16 @@ def run_cvbench_sweep(job: dict) -> dict:
 def work(file: str) -> None:
     "One job, in this process; adds `cpu_seconds`, of the loader workers too"
     import torch
-    from opponents import METHODS
-
-    import cvbench.model.recipes
-    import cvbench.model.sweep  # noqa: F401
 
     job = json.loads(Path(file).read_text())
     torch.set_num_threads(job["threads"])
-    methods = METHODS | {"cvbench": run_cvbench, "cvbench sweep": run_cvbench_sweep}
+    if job["method"].startswith("cvbench"):  # neither side loads the other's libraries
+        import cvbench.model.recipes
+        import cvbench.model.sweep  # noqa: F401
+
+        methods = {"cvbench": run_cvbench, "cvbench sweep": run_cvbench_sweep}
+    else:
+        from opponents import METHODS as methods
     before = cpu_seconds()
     out = methods[job["method"]](job)
     gc.collect()  # ends loader workers, whose time counts when they have ended
@@ -278,7 +304,10 @@ def epoch_seconds(result: dict) -> float:
 def pick_workers(args, job: dict) -> int:
     "Loader workers that give an opponent its shortest epochs"
     few = [r for split in ("train", "val") for r in [r for r in job["rows"] if r["split"] == split][:64]]
-    tried = {w: epoch_seconds(measure(args, job | {"workers": w, "epochs": 3, "rows": few})) for w in (0, 2)}
+    tried = {
+        w: epoch_seconds(measure(args, job | {"workers": w, "epochs": 3, "rows": few, "predict": False}))
+        for w in (0, 2)
+    }
     return min(tried, key=tried.get)
 
 
@@ -302,7 +331,7 @@ def ratios(theirs: list[dict], ours: list[dict], key: str = "seconds") -> list[f
 def flops(backbone: str, blocks: int) -> dict[str, float]:
     "Of one image: a forward pass, a training step with LoRA, one block, and the part of a block that only the class token needs"
     import torch
-    from opponents import add_adapter, open_module
+    from opponents import add_adapter
     from torch.utils.flop_counter import FlopCounterMode
 
     module = open_module(backbone, 10)
@@ -347,7 +376,7 @@ def limit(job: dict, train: int, val: int) -> float:
 
 def speed(args, part: str, blocks: int, views: int = 1) -> dict:
     "Ten epochs at the same hyper-parameters, on both shapes"
-    out, against = {}, "loop" if part == "k12" else "trainer"
+    out, workers, against = {}, None, "loop" if part == "k12" else "trainer"
     for backbone in args.shapes:
         n = args.images if backbone == SHAPES[0] else args.images // 2
         data = prepare("clothing_small", args.folder, {"train": n, "val": n // 4})
@@ -359,7 +388,8 @@ def speed(args, part: str, blocks: int, views: int = 1) -> dict:
         }
         job |= {k: data[k] for k in ("rows", "classes", "ref")}
         rivals = ["trainer"] if views > 1 else ["trainer", "loop"]
-        jobs = {r: job | {"method": r, "workers": pick_workers(args, job | {"method": r})} for r in rivals}
+        workers = workers or {r: pick_workers(args, job | {"method": r}) for r in rivals}
+        jobs = {r: job | {"method": r, "workers": workers[r]} for r in rivals}
         done = in_turn(args, jobs | {"cvbench": job | {"views": views}})
         most = limit(job | {"views": views}, count(data, "train"), count(data, "val"))
         what = f"LoRA in the last {blocks} of 12 blocks" if blocks else "head only"
@@ -369,17 +399,17 @@ def speed(args, part: str, blocks: int, views: int = 1) -> dict:
         print(f"  {'':<20}{'s an epoch':>22}{'s in all':>24}{'peak MB':>10}{'ratio to cvbench':>22}{'by CPU time':>22}")
         for name, results in done.items():
             ratio, by_cpu = (ratios(results, done["cvbench"], key) for key in ("seconds", "cpu_seconds"))
-            workers = f", {jobs[name]['workers']} workers" if name in jobs else ""
+            loaders = f", {workers[name]} workers" if name in jobs else ""
             print(
                 f"  {NAMES[name]:<20}{spread([epoch_seconds(r) for r in results]):>22}"
                 f"{spread([r['seconds'] for r in results], 1):>24}{max(r['peak_mb'] for r in results):>10.0f}"
-                f"{spread(ratio) if name in jobs else '':>22}{spread(by_cpu) if name in jobs else '':>22}{workers}"
+                f"{spread(ratio) if name in jobs else '':>22}{spread(by_cpu) if name in jobs else '':>22}{loaders}"
             )
             out.setdefault(backbone, {})[name] = {
                 "seconds": [r["seconds"] for r in results], "epoch": [epoch_seconds(r) for r in results],
                 "cpu": [r["cpu_seconds"] for r in results], "ratio_by_cpu": by_cpu,
                 "peak_mb": [r["peak_mb"] for r in results], "ratio": ratio, "job": {k: v for k, v in job.items() if k != "rows"},
-                "workers": jobs[name]["workers"] if name in jobs else None,
+                "workers": workers.get(name),
             }  # fmt: skip
         print(f"  arithmetic limit {most:.2f}; {done['cvbench'][0]['cache'] or 'no cache'}", flush=True)
         out[backbone]["limit"] = most
@@ -395,7 +425,9 @@ def reached(result: dict, accuracy: float) -> float | None:
 def accuracy(args) -> dict:
     "Default cvbench against the usual recipe: seconds to its accuracy, and what both have right of the test images"
     out = {"cells": []}
-    clothing = {"train": args.accuracy_images, "val": 341, "test": 372} if args.accuracy_images else None
+    clothing = (
+        {"train": args.accuracy_images, "val": args.accuracy_images // 2, "test": 372} if args.accuracy_images else None
+    )
     cells = [(s, b) for s in ("clothing_small", "magnetic_tile") for b in args.backbones] + [("digits", "pocket_vit")]
     print("\nDefault recipe against the usual one (HF Trainer, LoRA in all blocks, random crops and flips, 10 epochs)")
     for name, backbone in cells:
@@ -558,9 +590,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--images", type=int, default=160, help="training photos of vit_tiny; half as many for vit_small"
+        "--images", type=int, default=96, help="training photos of vit_tiny; half as many for vit_small"
     )
-    parser.add_argument("--accuracy-images", type=int, default=600, help="training photos of clothing_small; 0 for all")
+    parser.add_argument("--accuracy-images", type=int, default=300, help="training photos of clothing_small; 0 for all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--backbones", nargs="*", default=["deit_tiny_clipped", "pocket_vit"])

@@ -6,45 +6,23 @@ the imports and runs until the training has ended; predictions for the test imag
 """
 
 import functools
-import importlib.util
 import math
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import optuna
 import peft
-import timm
 import torch
 import torch.nn.functional as F
 import transformers
+from adapt import open_module
 from PIL import Image
 from timm.data import resolve_data_config
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-import cvbench.model.pocket  # noqa: F401  registers pocket_vit with timm
 from cvbench.core.files import fingerprint
-
-SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
-
-
-def open_module(backbone: str, classes: int, seed: int = 0) -> nn.Module:
-    "A timm module with a classifier: real features for the names below, random weights for any other name"
-    torch.manual_seed(seed)
-    if backbone == "deit_tiny_clipped":
-        spec = importlib.util.spec_from_file_location("load", SHARED / backbone / "load.py")
-        load = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(load)
-        return load.build(classes)
-    if backbone == "deit_tiny_plain":
-        overlay = {"file": str(SHARED / backbone / "model.safetensors")}
-        return timm.create_model(
-            "deit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes
-        )
-    return timm.create_model(backbone, pretrained=backbone == "pocket_vit", num_classes=classes)
 
 
 def add_adapter(module: nn.Module, job: dict) -> nn.Module:
