@@ -387,7 +387,7 @@ def speed(args, part: str, blocks: int, views: int = 1) -> dict:
             "augment": "light" if views > 1 else "none",
         }
         job |= {k: data[k] for k in ("rows", "classes", "ref")}
-        rivals = ["trainer"] if views > 1 else ["trainer", "loop"]
+        rivals = [r for r in args.rivals if views == 1 or r == against]
         workers = workers or {r: pick_workers(args, job | {"method": r}) for r in rivals}
         jobs = {r: job | {"method": r, "workers": workers[r]} for r in rivals}
         done = in_turn(args, jobs | {"cvbench": job | {"views": views}})
@@ -595,6 +595,7 @@ def main() -> None:
     parser.add_argument("--accuracy-images", type=int, default=300, help="training photos of clothing_small; 0 for all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--rivals", nargs="*", default=["trainer", "loop"], choices=("trainer", "loop"))
     parser.add_argument("--backbones", nargs="*", default=["deit_tiny_clipped", "pocket_vit"])
     parser.add_argument("--usual-lr", type=float, default=1e-3, help="learning rate of the usual recipe")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16: autocast, on all sides")
