@@ -19,13 +19,23 @@ from adapt import count, open_backbone, prepare
 from scipy.stats import binomtest
 
 LORA = [{"kind": "lora", "blocks": b, "lr": lr} for b in (1, 2, 4, None) for lr in (1e-3, 3e-3)]
-CANDIDATES = [{"kind": "probe"}, *LORA, {"kind": "lora", "blocks": 4, "lr": 1e-3, "views": 0}, {"kind": "lora", "blocks": 4, "lr": 1e-3, "views": 1}]
+CANDIDATES = [
+    {"kind": "probe"},
+    *LORA,
+    {"kind": "lora", "blocks": 4, "lr": 1e-3, "views": 0},
+    {"kind": "lora", "blocks": 4, "lr": 1e-3, "views": 1},
+]
 
 
 def wilson(hits: int, n: int) -> list[float]:
     "Share and its 95 % interval"
     low, high = binomtest(hits, n).proportion_ci(method="wilson")
     return [round(v, 4) for v in (hits / n, low, high)]
+
+
+def name_row(row: dict) -> str:
+    "What was tried on what"
+    return json.dumps([row.get(k) for k in ("set", "backbone", "train", "kind", "blocks", "lr", "views", "epochs")])
 
 
 def try_candidate(name: str, backbone: str, data: dict, candidate: dict, epochs: int) -> dict:
@@ -62,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     record = json.loads(args.save.read_text()) if args.save.exists() else {"benchmark": "recipes", "rows": []}
     record["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    known = {json.dumps({k: r.get(k) for k in ("set", "backbone", "train", "kind", "blocks", "lr", "views", "epochs")}) for r in record["rows"]}
+    known = {name_row(r) for r in record["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CVBENCH_STORE"] = folder
         for name in args.sets:
@@ -70,8 +80,13 @@ def main() -> None:
             data = prepare(name, Path(folder), most)
             for backbone in args.backbones if name != "digits" else ["pocket_vit"]:
                 for candidate in CANDIDATES:
-                    row = {"set": name, "backbone": backbone, "train": count(data, "train"), "epochs": args.epochs} | candidate
-                    if json.dumps({k: row.get(k) for k in ("set", "backbone", "train", "kind", "blocks", "lr", "views", "epochs")}) in known:
+                    row = {
+                        "set": name,
+                        "backbone": backbone,
+                        "train": count(data, "train"),
+                        "epochs": args.epochs,
+                    } | candidate
+                    if name_row(row) in known:
                         continue
                     record["rows"].append(try_candidate(name, backbone, data, candidate, args.epochs))
                     r = record["rows"][-1]
