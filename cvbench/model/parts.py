@@ -17,6 +17,7 @@ from torch import nn
 
 from .adapters import set_training
 from .backbones import find_blocks
+from .products import linear, product
 
 # %% ../../nbs/25_model.parts.ipynb #Reached
 class _Reached(Exception):  # Carries the activations out of a forward pass that need not go on
@@ -33,19 +34,26 @@ class Part(nn.Module):
         size: int,  # Side of its images, pixels
         start: int = 0,  # First block; 0 takes images
         stop: int | None = None,  # First block left out; None goes to the features
-        lean: bool = True,  # Leave out tokens nobody reads, and fuse LoRA's products
+        lean: bool = True,  # Compute of the last block the first token only, for a head that reads no other
+        fast: bool = True,  # Compute products the fast way
     ):
         super().__init__()
         shared = {id(t): t for t in [*encoder.parameters(), *encoder.buffers()]}
         self.module = copy.deepcopy(encoder, shared)
-        self.start, self.blocks, device = start, find_blocks(encoder), next(encoder.parameters()).device
+        self.lean, self.fast, self.start, self.blocks, device = (
+            lean,
+            fast,
+            start,
+            find_blocks(encoder),
+            next(encoder.parameters()).device,
+        )
         self.entering: torch.Tensor | None = None
         self.blank: torch.Tensor
         self.register_buffer("blank", torch.zeros(1, 3, size, size, device=device), persistent=False)
-        if lean:
-            _fuse_lora(self.module)
-            if stop is None and self.blocks:
-                _prune_last(self.module.get_submodule(self.blocks[-1]))
+        if fast:
+            _speed_up(self.module)
+        if lean and stop is None and self.blocks:
+            _prune_last(self.module.get_submodule(self.blocks[-1]))
         if start:
             self._replay_before(self.module.get_submodule(self.blocks[start]))
         if stop is not None:
@@ -166,9 +174,9 @@ class _LoRALinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, w, b, low, up, s):
-        ctx.s, h = s, F.linear(x, low)
+        ctx.s, h = s, product(x, low)
         ctx.save_for_backward(x, w, low, up, h)
-        y = F.linear(x, w, b)
+        y = product(x, w, b)
         y.view(-1, y.shape[-1]).addmm_(h.view(-1, h.shape[-1]), up.T, alpha=s)
         return y
 
@@ -178,7 +186,7 @@ class _LoRALinear(torch.autograd.Function):
         shape, g = ctx.saved_tensors[0].shape, g.flatten(0, -2)
         thin, gx = ctx.s * (g @ up), None
         if ctx.needs_input_grad[0]:
-            gx = (g @ w).addmm_(thin, low).view(shape)
+            gx = product(g, w.t()).addmm_(thin, low).view(shape)
         return gx, None, None, thin.T @ x, ctx.s * (g.T @ h), None
 
 # %% ../../nbs/25_model.parts.ipynb #linear
@@ -186,7 +194,7 @@ def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Ten
     "Some outputs of a linear layer, adapted or not"
     if not _fusable(layer):
         if type(layer) is nn.Linear:
-            return F.linear(x, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
+            return linear(x, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
         return layer(x)[..., rows]
     base, name = layer.base_layer, layer.active_adapters[0]
     low, up = layer.lora_A[name].weight, layer.lora_B[name].weight[rows]
@@ -195,7 +203,7 @@ def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Ten
         half = torch.get_autocast_dtype(x.device.type)
         tensors = [t if t is None else t.to(half) for t in tensors]
     if tensors[0].ndim < 2 or not torch.is_grad_enabled():
-        return F.linear(*tensors[:3]) + layer.scaling[name] * F.linear(F.linear(tensors[0], tensors[3]), tensors[4])
+        return product(*tensors[:3]) + layer.scaling[name] * product(product(tensors[0], tensors[3]), tensors[4])
     return _LoRALinear.apply(*tensors, layer.scaling[name])
 
 # %% ../../nbs/25_model.parts.ipynb #fusable
@@ -207,9 +215,9 @@ def _fusable(layer: Any) -> bool:
     plain = len(names) == 1 and names[0] in layer.lora_A and not layer.merged and not layer.disable_adapters
     return plain and not layer.use_dora.get(names[0]) and isinstance(layer.lora_dropout[names[0]], nn.Identity)
 
-# %% ../../nbs/25_model.parts.ipynb #fuse-lora
-def _fuse_lora(module: nn.Module) -> None:
-    layers: list[Any] = [m for m in module.modules() if _fusable(m)]
+# %% ../../nbs/25_model.parts.ipynb #speed-up
+def _speed_up(module: nn.Module) -> None:
+    layers: list[Any] = [m for m in module.modules() if _fusable(m) or type(m) is nn.Linear]
     for layer in layers:
         layer.forward = lambda x, _layer=layer, **_: _linear(_layer, x)
 
@@ -221,17 +229,15 @@ def take_parts(
 ) -> tuple[nn.Module, nn.Module]:  # Images → activations; activations → features
     "Both sides of a cut; raises `ValueError` on an encoder that cannot be cut"
     was = encoder.training
-    if cut is None:
-        return encoder, nn.Identity()
     device = next(encoder.parameters()).device
     x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     encoder.eval()
     with torch.no_grad():
         whole = encoder(x)
-        for lean in (True, False):
+        for how in ((True, True), (False, True), (False, False)):  # lean, fast
             try:
-                before = Part(encoder, size, 0, cut).eval() if cut else nn.Identity()
-                after = Part(encoder, size, cut, lean=lean).eval()
+                before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, *how).eval()
+                after = nn.Identity() if cut is None else Part(encoder, size, cut, None, *how).eval()
                 out = after(before(x))
             except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
                 continue
@@ -239,8 +245,8 @@ def take_parts(
                 encoder.train(was)
                 return before, after
     encoder.train(was)
-    if cut == 0:
-        return nn.Identity(), encoder
+    if not cut:
+        return (encoder, nn.Identity()) if cut is None else (nn.Identity(), encoder)
     raise ValueError(
         f"this {type(encoder).__name__} cannot be cut before block {cut}: its blocks share more than one tensor"
     )

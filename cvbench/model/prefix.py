@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.arrays import LazyArray, array_bytes, open_array
 from ..core.files import fingerprint, read_json
@@ -23,6 +22,7 @@ from .backbones import find_blocks, hash_state
 from .models import Model
 from .parts import Part, frozen_blocks, take_parts
 from .pixels import Pixels, autocast, has_bfloat16
+from .products import count_operations
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def count_flops(
     was, device = split.after.training, next(split.before.parameters(), torch.zeros(1)).device
     if not split.frozen:
         device = next(split.after.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with count_operations() as counter, torch.no_grad():
         h = split.before(torch.zeros(1, 3, size, size, device=device))
     first = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+    with count_operations() as counter, torch.enable_grad():
         out = split.after.eval()(h)
         if out.requires_grad:
             torch.autograd.grad(out.sum(), [p for p in split.after.parameters() if p.requires_grad], allow_unused=True)
@@ -210,7 +210,13 @@ class Activations:
         for cut, about in sorted(found, key=lambda f: -f[0]):
             array = open_array("prefix", about["key"], about["rows"], tuple(about["shape"]), about["dtype"], 0)
             if isinstance(array, LazyArray):
-                return array, Part(encoder, self.pixels.transform.size, cut, self.split.cut, lean=False)
+                return array, Part(
+                    encoder,
+                    self.pixels.transform.size,
+                    cut,
+                    self.split.cut,
+                    fast=getattr(self.split.before, "fast", False),
+                )
         return None, nn.Identity()
 
     def read(self, rows: np.ndarray, draws: np.ndarray | int = 0) -> torch.Tensor:
