@@ -15,7 +15,7 @@ import peft
 import torch
 import torch.nn.functional as F
 import transformers
-from adapt import open_module
+from adapt import cpu_seconds, open_module
 from PIL import Image
 from timm.data import resolve_data_config
 from torch import nn
@@ -107,13 +107,13 @@ class Best:
     "Trained weights after the best epoch, and what every epoch took"
 
     def __init__(self, net: nn.Module, start: float):
-        self.net, self.start, self.epochs, self.state = net, start, [], {}
+        self.net, self.start, self.used, self.epochs, self.state = net, start, cpu_seconds(), [], {}
 
     def end_epoch(self, accuracy: float, loss: float) -> None:
         if accuracy > max((e["val_accuracy"] for e in self.epochs), default=-1):
             self.state = {n: p.detach().clone() for n, p in self.net.named_parameters() if p.requires_grad}
-        at = time.perf_counter() - self.start
-        self.epochs.append({"at": at, "val_accuracy": accuracy, "val_loss": loss})
+        at = {"at": time.perf_counter() - self.start, "cpu": cpu_seconds() - self.used}
+        self.epochs.append(at | {"val_accuracy": accuracy, "val_loss": loss})
 
     def finish(self, sets: dict[str, Photos], job: dict) -> dict:
         out = {"seconds": time.perf_counter() - self.start, "epochs": self.epochs}
