@@ -1,6 +1,6 @@
 """Adapting a vision transformer, side by side: cvbench, HF Trainer with peft, and timm with peft in a plain loop.
 
-    python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 96] [--save FILE]
+    python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 96] [--save FILE] [--resume FILE]
 
 Real photos, one run, methods in turn within each round, every training in a process of its own. The clock of a process
 starts after its imports and stops when the training has ended: decoding, cache building, validation after every epoch and
@@ -16,6 +16,7 @@ sweep               16 Optuna trials over blocks, rank and learning rate, the sa
 embed               images a second through `embed`, against the best engine driven by hand (benchmarks/embed.py)
 
 With the defaults it takes an hour and a half on two cores; --images 320 --accuracy-images 0 is the whole of the photos.
+It may be interrupted: with --resume FILE every training that ended is noted there, and is not made again.
 The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project. The last line is JSON.
 """
 
@@ -262,10 +263,16 @@ def measure(args, job: dict) -> dict:
     "Do a job in a process of its own, on an empty cache; adds `peak_mb`"
     import psutil
 
+    from cvbench.core.files import fingerprint, write_json
+
     store, file = Path(os.environ["CVBENCH_STORE"]), args.folder / "job.json"
     for left in ("cache", "runs", "models", "sweeps"):
         shutil.rmtree(store / left, ignore_errors=True)
-    job = JOB | {"folder": str(args.folder / "trainer"), "threads": args.threads, "precision": args.precision} | job
+    job = JOB | {"threads": args.threads, "precision": args.precision} | job
+    rows = [{k: v for k, v in r.items() if k != "path"} for r in job["rows"]]
+    if (key := fingerprint(job | {"rows": rows})) in args.known:
+        return args.known[key]
+    job["folder"] = str(args.folder / "trainer")
     file.write_text(json.dumps(job))
     threads = {k: str(args.threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     log = args.folder / "log.txt"
@@ -282,7 +289,10 @@ def measure(args, job: dict) -> dict:
             child.kill()
     if child.wait():
         raise RuntimeError(f"{job['method']} failed: {log.read_text()[-3000:]}")
-    return json.loads(file.with_suffix(".out").read_text()) | {"peak_mb": peak}
+    args.known[key] = json.loads(file.with_suffix(".out").read_text()) | {"peak_mb": peak}
+    if args.resume:
+        write_json(args.resume, args.known)
+    return args.known[key]
 
 
 def in_turn(args, jobs: dict[str, dict], first: dict[str, dict] | None = None) -> dict[str, list[dict]]:
@@ -576,10 +586,10 @@ def sweep_limit(job: dict, data: dict, theirs: list[dict], ours: list[dict]) -> 
 
 
 def embed(args) -> dict:
-    "By benchmarks/embed.py, on three times as many photos"
+    "By benchmarks/embed.py, on six times as many photos"
     from embed import measure as measure_embed
 
-    args.embed_images = 3 * args.images
+    args.embed_images = 6 * args.images
     return measure_embed(args)
 
 
@@ -619,11 +629,15 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16: autocast, on all sides")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save", help="write all figures to this JSON file too")
+    parser.add_argument(
+        "--resume", help="note every training that ended in this JSON file, and make none that is in it"
+    )
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
         return work(args.job)
     args.folder, started = Path(tempfile.mkdtemp(prefix="adapt-")), time.monotonic()
+    args.known = json.loads(Path(args.resume).read_text()) if args.resume and Path(args.resume).exists() else {}
     os.environ |= {"CVBENCH_STORE": str(args.folder / "store"), "CVBENCH_TRACKER": "off", "CVBENCH_DEVICE": "cpu"}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
     print(machine(args), flush=True)

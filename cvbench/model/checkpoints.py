@@ -31,7 +31,8 @@ class Progress:
     step: int = 0  # Steps done in the present one
     loss_sum: float = 0.0  # Over the images of the present epoch so far
     seen: int = 0  # Images of the present epoch so far
-    best_loss: float = math.inf  # Lowest validation loss
+    best_accuracy: float = -1.0  # On val, of the best epoch; 0 for several labels, where the loss alone decides
+    best_loss: float = math.inf  # On val, of the best epoch
     best_epoch: int = 0  # Where it was reached
     seconds: float = 0.0  # Spent so far, all attempts together
     history: list[dict] = field(default_factory=list)  # One entry an epoch
@@ -42,7 +43,7 @@ def save_checkpoint(
     net: torch.nn.Module,
     opt: torch.optim.Optimizer,
     at: Progress,
-    best: dict[str, torch.Tensor],  # The `own_state` with the lowest validation loss
+    best: dict[str, torch.Tensor],  # The `own_state` of the best epoch
 ) -> None:
     "Weights, best weights, optimiser state and progress in one safetensors file, atomically"
     tensors = {f"net/{k}": v for k, v in own_state(net).items()} | {f"best/{k}": v for k, v in best.items()}

@@ -170,24 +170,28 @@ def _first_query(a: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
 
 # %% ../../nbs/25_model.parts.ipynb #LoRALinear
 class _LoRALinear(torch.autograd.Function):
-    "x Wᵀ + b + s (x Aᵀ) Bᵀ with W and b frozen"
+    "x (W + s B A)ᵀ + b with W and b frozen"
 
     @staticmethod
     def forward(ctx, x, w, b, low, up, s):
-        ctx.s, h = s, product(x, low)
-        ctx.save_for_backward(x, w, low, up, h)
+        ctx.s, ctx.joined = s, x.dtype == torch.float32  # half precision would round a small update away
+        w = torch.addmm(w, up, low, alpha=s) if ctx.joined else w
+        ctx.save_for_backward(x, w, low, up)
         y = product(x, w, b)
-        y.view(-1, y.shape[-1]).addmm_(h.view(-1, h.shape[-1]), up.T, alpha=s)
+        if not ctx.joined:
+            y.view(-1, y.shape[-1]).addmm_(F.linear(x, low).view(-1, len(low)), up.T, alpha=s)
         return y
 
     @staticmethod
     def backward(ctx, g):
-        x, w, low, up, h = (t if t.ndim == 2 else t.flatten(0, -2) for t in ctx.saved_tensors)
-        shape, g = ctx.saved_tensors[0].shape, g.flatten(0, -2)
-        thin, gx = ctx.s * (g @ up), None
+        x, w, low, up = ctx.saved_tensors
+        shape, x, g, gx = x.shape, x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]), None
+        thin = product(g, up.t())
         if ctx.needs_input_grad[0]:
-            gx = product(g, w.t()).addmm_(thin, low).view(shape)
-        return gx, None, None, thin.T @ x, ctx.s * (g.T @ h), None
+            gx = product(g, w.t())
+            gx = (gx if ctx.joined else gx.addmm_(thin, low, alpha=ctx.s)).view(shape)
+        low_grad, up_grad = product(thin.t(), x.t()), product(product(x, low).t(), g.t()).t()
+        return gx, None, None, ctx.s * low_grad, ctx.s * up_grad, None
 
 # %% ../../nbs/25_model.parts.ipynb #linear
 def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
@@ -202,8 +206,6 @@ def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Ten
     if torch.is_autocast_enabled(x.device.type):
         half = torch.get_autocast_dtype(x.device.type)
         tensors = [t if t is None else t.to(half) for t in tensors]
-    if tensors[0].ndim < 2 or not torch.is_grad_enabled():
-        return product(*tensors[:3]) + layer.scaling[name] * product(product(tensors[0], tensors[3]), tensors[4])
     return _LoRALinear.apply(*tensors, layer.scaling[name])
 
 # %% ../../nbs/25_model.parts.ipynb #fusable

@@ -33,7 +33,7 @@ class Recipe:
     balance: str = "none"  # none, loss (weights against class frequency) or sampler (classes drawn equally often)
     label_smoothing: float = 0.0  # Share of the probability spread over all classes
     head_start: bool = True  # Fit the head to the frozen features first (Kumar et al. 2022)
-    patience: int | None = None  # Stop after so many epochs without a better validation loss
+    patience: int | None = None  # Stop after so many epochs without a better one
     precision: str = "auto"  # auto (bfloat16 where the hardware has it) or fp32
     seed: int = 0  # Of order, augmentation and dropout
 

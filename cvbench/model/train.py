@@ -327,8 +327,10 @@ def _end_epoch(job: _Job, at: Progress, best: dict, **extra: Any) -> dict[str, t
     entry = {"epoch": at.epoch, **_validate(job)[0], **{k: v for k, v in extra.items() if v is not None}}
     if at.seen:
         entry["train_loss"] = at.loss_sum / at.seen
-    if entry.get("val_loss", -math.inf) < at.best_loss:
-        at.best_loss, at.best_epoch, best = entry.get("val_loss", math.inf), at.epoch, own_state(job.model.net)
+    single, value = job.targets["train"].ndim == 1, entry.get("val_loss", math.inf)
+    accuracy = entry.get("val_accuracy", 0.0) if single else 0.0
+    if "val_loss" not in entry or (accuracy, -value) > (at.best_accuracy, -at.best_loss):
+        at.best_accuracy, at.best_loss, at.best_epoch, best = accuracy, value, at.epoch, own_state(job.model.net)
     at.history, at.step, at.seen, at.loss_sum = [*at.history, entry], 0, 0, 0.0
     return best
 
