@@ -127,9 +127,9 @@ class _Selection:
             return self.ev
         return self.ev.where(where, ids=None if exact else self.selected)
 
-    def _rule(self, rows: np.ndarray) -> tuple[str, bool]:
+    def _rule(self, rows: np.ndarray, where: str | None = None) -> tuple[str, bool]:
         "Condition, and whether it alone gives these rows"
-        where = str(self._choice.get("where") or "").strip()
+        where = str(where or self._choice.get("where") or "").strip()
         if len(rows) == len(self.ev):
             return "", True
         if not where:
@@ -150,8 +150,13 @@ class _Deeds(_Selection):
     _store: str | os.PathLike | None
     _notes: Any
 
-    def _acted(self, rows: Sequence[int] | None = None, ids: Sequence[str] | None = None) -> np.ndarray:
+    def _acted(
+        self, rows: Sequence[int] | None = None, ids: Sequence[str] | None = None, where: str | None = None
+    ) -> np.ndarray:
         "Row numbers to act on; raises `ValueError` where there are none"
+        if where is not None:
+            held = self._acted(rows, ids) if (rows, ids) != (None, None) else np.arange(len(self.ev))
+            rows, ids = held[match_rows(self.ev.samples, where)[held]].tolist(), None
         if ids is not None:
             known = {s: i for i, s in enumerate(self.ev.predictions.table["sample_id"].to_pylist())}
             if unknown := [i for i in ids if i not in known]:
@@ -179,8 +184,8 @@ class _Deeds(_Selection):
             raise ValueError("the predictions name no data set. Make them with predict, or pass ds= to explore.")
         return name
 
-    def _slice(self, name: str, rows: np.ndarray, keep_rule: bool = True) -> Slice:
-        where, exact = self._rule(rows)
+    def _slice(self, name: str, rows: np.ndarray, where: str | None = None) -> Slice:
+        where, exact = self._rule(rows, where)
         ids = None if exact else tuple(self.ev.predictions.table["sample_id"].take(pa.array(rows)).to_pylist())
         evidence: dict[str, Any] = {
             **self._score(rows),
@@ -189,7 +194,7 @@ class _Deeds(_Selection):
         }
         if where and (_names_model(where) or not exact):
             evidence["found_where"] = where
-        if where and (_names_model(where) or not keep_rule):
+        if where and _names_model(where):
             where, ids = "", tuple(self.ev.predictions.table["sample_id"].take(pa.array(rows)).to_pylist())
         return Slice(name, where, ids, evidence)
 
@@ -198,9 +203,16 @@ class _Deeds(_Selection):
         low, high = wilson(share, n, self.ev.level)
         return {"metric": "accuracy", "value": share, "low": float(low), "high": float(high), "n": n}
 
-    def to_slice(self, name: str, *, rows: Sequence[int] | None = None) -> Slice:
+    def to_slice(
+        self,
+        name: str,
+        *,
+        rows: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Slice:
         "The selection as a slice, kept in the store: by its condition where that tells, else by its ids"
-        part = self._slice(name, at := self._acted(rows))
+        part = self._slice(name, at := self._acted(rows, ids, where), where)
         if self.ev.dataset_version or self.pictures.ds:
             save_slice(part, self.dataset, self._store)
         mask = np.zeros(len(self.ev), bool)
@@ -209,9 +221,17 @@ class _Deeds(_Selection):
         self._notes = [c for c in self._notes if c["name"] != name] + [chip]
         return part
 
-    def to_golden(self, name: str, reason: str = "", *, rows: Sequence[int] | None = None) -> Path:
+    def to_golden(
+        self,
+        name: str,
+        reason: str = "",
+        *,
+        rows: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Path:
         "Add the selected images to a golden set: images that every later model must have right"
-        return self._golden(name, reason, self._acted(rows))[0]
+        return self._golden(name, reason, self._acted(rows, ids, where))[0]
 
     def _golden(self, name: str, reason: str, at: np.ndarray) -> tuple[Path, int]:
         wanted = self.ev.predictions.table.select(["sample_id", "target"]).take(pa.array(at)).to_pylist()
@@ -219,14 +239,21 @@ class _Deeds(_Selection):
         return add_golden(name, wanted, reason, about=about)
 
     def to_test(
-        self, name: str, at_least: float | None = None, *, rows: Sequence[int] | None = None, overwrite: bool = False
+        self,
+        name: str,
+        at_least: float | None = None,
+        *,
+        rows: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
+        overwrite: bool = False,
     ) -> Path:
         "Write a pytest that fails until the selected images fare as well as the others; raises `ValueError` where they do"
-        at = self._acted(rows)
+        at = self._acted(rows, ids, where)
         right = self.ev._view.correct
         others = np.delete(right, at)
         asked = at_least if at_least is not None else round(float(others.mean()), 4) if len(others) else float("nan")
-        part, now = self._slice(name, at), right[at].mean()
+        part, now = self._slice(name, at, where), right[at].mean()
         if not now < asked:
             raise ValueError(
                 f"{100 * now:.1f} % of these {len(at)} images are right, of the others {100 * asked:.1f} %, so a test would pass already. Select weaker ones, or pass at_least= above {now:.3f}."
@@ -249,11 +276,16 @@ class _Edits(_Deeds):
         return self._log.table
 
     def relabel(
-        self, target: str | Sequence[str], *, rows: Sequence[int] | None = None, ids: Sequence[str] | None = None
+        self,
+        target: str | Sequence[str],
+        *,
+        rows: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
     ) -> int:
         "Give images another label; written to the log before this returns, which gives the edit's number"
         labels = self._labels(target)
-        at, log = self._acted(rows, ids), self._log
+        at, log = self._acted(rows, ids, where), self._log
         if self.pictures.ds is None:
             raise ValueError(
                 f"the data set {self.dataset} is not in this store, so its labels cannot be corrected. Pass ds= to explore."

@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+import pyarrow as pa
+
+from ..core.secrets import scrub
 from .protocol import Choice, Frozen, Spec, Sprite
 
 # %% ../../nbs/53_explore.frozen.ipynb #read-bundle
@@ -34,10 +37,35 @@ def script_policy() -> str:
 
 # %% ../../nbs/53_explore.frozen.ipynb #as-json
 def _as_json(value: Any) -> str:
-    "JSON that may stand in a script element: no character of it begins or ends markup"
+    "JSON that may stand in a script element: nothing in it begins markup, and quotes only stand around strings"
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    text = text.encode("utf-8", "replace").decode()
+    text = re.sub(r'\\(["\\])', lambda m: f"\\u{ord(m[1]):04x}", text.encode("utf-8", "replace").decode())
     return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
+
+# %% ../../nbs/53_explore.frozen.ipynb #clean-table
+def _clean_table(table: bytes) -> bytes:
+    "An Arrow stream whose text holds no secrets and no home folders"
+    batch = pa.ipc.open_stream(table).read_next_batch()
+    arrays = []
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            column = _clean_text(column)
+        elif pa.types.is_dictionary(column.type):
+            column = pa.DictionaryArray.from_arrays(column.indices, _clean_text(column.dictionary))
+        arrays.append(column)
+    out = pa.BufferOutputStream()
+    clean = pa.record_batch(arrays, names=batch.schema.names)
+    with pa.ipc.new_stream(out, clean.schema) as writer:
+        writer.write_batch(clean)
+    return out.getvalue().to_pybytes()
+
+
+def _clean_text(values: pa.Array) -> pa.Array:
+    given = values.to_pylist()
+    joined = scrub("\x1e".join(v or "" for v in given)).split("\x1e")
+    if len(joined) != len(given):  # a value holds the separator, or a secret spans it
+        joined = [scrub(v or "") for v in given]
+    return pa.array([None if g is None else j for g, j in zip(given, joined, strict=True)], pa.string())
 
 # %% ../../nbs/53_explore.frozen.ipynb #freeze
 def freeze(
@@ -51,11 +79,11 @@ def freeze(
     spec = {**spec, "frozen": True, "sprites": list(sprites), "images": bool(sprites)}
     if sprites:
         spec["thumb"] = {**spec["thumb"], "size": sprites[0]["tile"]}
-    packed = base64.b64encode(gzip.compress(table, 6, mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(_clean_table(table), 6, mtime=0)).decode()
     data = Frozen(
         spec=spec, table=f"data:application/gzip;base64,{packed}", choice=choice or Choice(filters=[], where="")
     )
-    return f'<div class="cvbench-frozen"><p>{html.escape(note)}</p><script type="application/json">{_as_json(data)}</script></div>'
+    return f'<div class="cvbench-frozen"><p data-fallback>{html.escape(note)}</p><script type="application/json">{_as_json(data)}</script></div>'
 
 # %% ../../nbs/53_explore.frozen.ipynb #add-bundle
 def add_bundle(
@@ -98,7 +126,7 @@ def make_frozen_page(
     title: str,
 ) -> str:  # HTML
     "A page of its own for frozen cockpits"
-    return add_bundle(_PAGE.format(title=html.escape(title), body="\n".join(parts)))
+    return add_bundle(scrub(_PAGE.format(title=html.escape(title), body="\n".join(parts))))
 
 # %% ../../nbs/53_explore.frozen.ipynb #keep
 def keep(

@@ -82,7 +82,7 @@ class ThumbCache:
             self.db = None
 
 # %% ../../nbs/52_explore.images.ipynb #Pictures
-_SIZES = (64, 96, 128, 192, 256, 384)
+_SIZES = (64, 80, 128, 160, 320)
 
 
 class Pictures:

@@ -25,7 +25,7 @@ class Column(TypedDict):
     kind: Kind
     role: NotRequired[Role]  # What it means; metadata has none
     format: NotRequired[Literal["date"]]  # A number that counts milliseconds since 1970
-    condition: bool  # Whether a condition can name it; the others are told by ids
+    local: NotRequired[bool]  # No condition can name it; what is selected by it is told by ids
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50chip
 class SliceChip(TypedDict):
@@ -87,15 +87,14 @@ class Spec(TypedDict):
 class Filter(TypedDict):
     "One condition of the selection"
 
-    panel: Literal["facet", "confusion", "slice", "compare", "error", "map", "pick", "threshold"]
+    panel: Literal["facet", "confusion", "slice", "compare", "error", "map"]
     column: NotRequired[str]  # key
-    op: NotRequired[Literal["in", "range", "null"]]
-    values: NotRequired[list[Any]]
-    low: NotRequired[float | None]
-    high: NotRequired[float | None]
+    op: NotRequired[Literal["in", "range", "null", "has", "lacks", "cells", "slice", "kind", "lasso"]]
+    values: NotRequired[list[Any]]  # None among them stands for missing; places of classes for has and lacks
+    low: NotRequired[float | None]  # Included; None for an open end
+    high: NotRequired[float | None]  # Not included
+    cells: NotRequired[list[list[list[int]]]]  # Of the confusion matrix: places of targets, places of predictions
     polygon: NotRequired[list[list[float]]]  # Lasso, in units of x and y
-    rows: NotRequired[list[int]]  # Picked
-    name: NotRequired[str]  # Of a slice
 
 
 class Choice(TypedDict, total=False):
@@ -105,8 +104,12 @@ class Choice(TypedDict, total=False):
     threshold: float | None  # Confidence from which a prediction counts
     threshold_class: int | None  # Class whose curves are shown; None for the winner's confidence
     picked: bool  # Rows were picked one by one
+    picks: list[int]  # Those rows
     where: str  # The equivalent condition, without lasso and picks; empty where there is none
+    complete: bool  # Whether it says everything
+    all: bool  # Nothing is filtered: `_rows` is empty and stands for every row
     seq: int  # Rises with every change
+    src: str  # Which view it came from; py for Python
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50asks
 class Thumbs(TypedDict):

@@ -53,7 +53,7 @@ def _make_column(
     values: pa.Array,  # (n,) of any type
 ) -> tuple[Column, pa.Array] | None:  # None for vectors
     "A metadata column for the browser"
-    t, about = values.type, Column(key=name, label=name, kind="text", condition=True)
+    t, about = values.type, Column(key=name, label=name, kind="text")
     if pa.types.is_dictionary(t):
         values, t = values.cast(t.value_type), t.value_type
     if _is_vector(t):
@@ -70,7 +70,7 @@ def _make_column(
         kind, data = _make_text(values)
         return about | {"kind": kind}, data
     data = values.cast(pa.string()) if pa.types.is_integer(t) else _as_json(values)
-    return about | {"condition": False}, data
+    return about | {"local": True}, data
 
 
 def _fits(values: pa.Array) -> bool:
@@ -81,9 +81,9 @@ def _fits(values: pa.Array) -> bool:
 def _make_date(about: Column, values: pa.Array) -> tuple[Column, pa.Array]:
     "A few days or moments as a category, many as milliseconds"
     if pc.count_distinct(values).as_py() <= _FEW:
-        return about | {"kind": "category", "condition": False}, values.cast(pa.string()).dictionary_encode()
+        return about | {"kind": "category", "local": True}, values.cast(pa.string()).dictionary_encode()
     moments = values.cast(pa.timestamp("ms", getattr(values.type, "tz", None)), safe=False)
-    return about | {"kind": "number", "format": "date", "condition": False}, moments.cast(pa.int64()).cast(pa.float64())
+    return about | {"kind": "number", "format": "date", "local": True}, moments.cast(pa.int64()).cast(pa.float64())
 
 # %% ../../nbs/51_explore.table.ipynb #label-places
 def _label_places(column: pa.ChunkedArray, classes: tuple[str, ...], single: bool) -> pa.Array:
@@ -108,19 +108,19 @@ def _pack_own(ev: Evaluation) -> list[tuple[Column, pa.Array]]:
         _column("correct", "bool", pa.array(ev._view.correct)),
     ]
     if len(ev.classes) <= 50 and len(ev) <= 200_000:
-        out.append(_column("scores", "number", table["scores"].combine_chunks(), condition=False))
+        out.append(_column("scores", "number", table["scores"].combine_chunks(), local=True))
     elif single:
         place = pc.index_in(table["target"].combine_chunks(), pa.array(ev.classes, pa.string())).to_numpy()
         given = np.take_along_axis(ev.predictions.scores, place[:, None].astype(np.int64), 1)[:, 0]
-        out.append(_column("target_score", "number", pa.array(given), condition=False))
+        out.append(_column("target_score", "number", pa.array(given), local=True))
     return out
 
 
-def _column(role: Role, kind: Kind, data: pa.Array, condition: bool = True) -> tuple[Column, pa.Array]:
-    key = role if condition else f"_{role}"
-    return Column(
-        key=key, label=role.replace("_", " ") if not condition else role, kind=kind, role=role, condition=condition
-    ), data
+def _column(role: Role, kind: Kind, data: pa.Array, local: bool = False) -> tuple[Column, pa.Array]:
+    about = Column(key=f"_{role}" if local else role, label=role.replace("_", " "), kind=kind, role=role)
+    if local:
+        about["local"] = True
+    return about, data
 
 # %% ../../nbs/51_explore.table.ipynb #pack-other
 _OUTCOMES = ("fixed", "broken", "both right", "both wrong")
@@ -145,9 +145,9 @@ def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Arra
         pa.array(code.astype(np.int32), mask=~np.asarray(at.is_valid())), pa.array(_OUTCOMES)
     )
     pred = _label_places(table["pred"], ev.classes, single).take(at)
-    numbers = [_column(f"{c}_b", "number", table[c].combine_chunks().take(at), False) for c in ("score", "loss")]  # type: ignore[arg-type]
-    return [_column("pred_b", "category" if single else "labels", pred, False), *numbers,
-            _column("correct_b", "bool", right, False), _column("outcome", "category", outcome, False)]  # fmt: skip
+    numbers = [_column(f"{c}_b", "number", table[c].combine_chunks().take(at), True) for c in ("score", "loss")]  # type: ignore[arg-type]
+    return [_column("pred_b", "category" if single else "labels", pred, True), *numbers,
+            _column("correct_b", "bool", right, True), _column("outcome", "category", outcome, True)]  # fmt: skip
 
 
 def _is(values: pa.Array, what: bool) -> np.ndarray:
@@ -163,16 +163,14 @@ def pack_table(
     columns = _pack_own(ev) + (_pack_other(ev, other) if other else [])
     if place is not None:
         xy = np.asarray(place, np.float32)
-        columns += [
-            _column("x", "number", pa.array(xy[:, 0]), False),
-            _column("y", "number", pa.array(xy[:, 1]), False),
-        ]
+        columns += [_column("x", "number", pa.array(xy[:, 0]), True), _column("y", "number", pa.array(xy[:, 1]), True)]
     taken = {c["key"] for c, _ in columns}
     for name in ev.predictions.metadata:
         made = _make_column(name, ev.predictions.table[name].combine_chunks())
         if made is not None:
             about, data = made
-            about["key"] = name if name not in taken else f"{name}·"
+            if name in taken:
+                about["key"], about["local"] = f"{name}·", True
             taken.add(about["key"])
             columns.append((about, data))
     return _write(columns), [c for c, _ in columns]
