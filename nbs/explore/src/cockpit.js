@@ -43,11 +43,11 @@ export class Cockpit {
     this.past = [];
     this.future = [];
     this.panels = [];
-    this.painted = -1;
+    this.edits = new Map(Object.entries(spec.edits ?? {}).map(([row, label]) => [Number(row), String(label)]));
     this._build(host);
     this.theme = readTheme(this.root);
     this._watch();
-    this._paint();
+    this._paint(true);
     requestAnimationFrame(() => this.root.setAttribute("data-ready", "1"));
     (window.__cvb ??= []).push(this);
   }
@@ -98,13 +98,14 @@ export class Cockpit {
       this.theme = readTheme(this.root);
       this._paint(true);
     };
-    let width = this.root.clientWidth, height = this.root.clientHeight;
-    this.observer = new ResizeObserver(() => {
-      if (this.root.clientWidth === width && this.root.clientHeight === height) return;
-      (width = this.root.clientWidth), (height = this.root.clientHeight);
-      requestAnimationFrame(repaint);
+    const watched = [this.root, ...this.root.querySelectorAll(".cvb-plot, .cvb-scroller, .cvb-matrix, .cvb-curve, .cvb-facet-list")], size = (el) => `${el.clientWidth} ${el.clientHeight}`, sizes = new Map(watched.map((el) => [el, size(el)]));
+    let waiting = 0;
+    this.observer = new ResizeObserver((entries) => {
+      const changed = entries.filter(({ target }) => sizes.get(target) !== size(target));
+      for (const { target } of changed) sizes.set(target, size(target));
+      if (changed.length && !waiting) waiting = requestAnimationFrame(() => ((waiting = 0), this.dead || repaint()));
     });
-    this.observer.observe(this.root);
+    for (const el of watched) this.observer.observe(el);
     this.media = window.matchMedia("(prefers-color-scheme: dark)");
     this.onmedia = () => requestAnimationFrame(repaint);
     this.media.addEventListener("change", this.onmedia);
@@ -179,7 +180,9 @@ export class Cockpit {
     });
   }
 
+  /** Panels measure first and write afterwards, so that the browser lays out once. */
   _paint(resized = false) {
+    if (resized) for (const p of this.panels) p.measure?.();
     this.headline = null;
     for (const p of this.panels) p.update(resized);
   }
@@ -218,6 +221,22 @@ export class Cockpit {
     this.replace((f) => f === filter, []);
   }
 
+  /** Take over a choice that was written down. @param {any} choice @param {object} [how] */
+  restore(choice, how) {
+    if (!choice?.filters) return;
+    const picked = choice.picks ?? choice.filters.find((f) => f.panel === "pick")?.rows ?? [], { n } = this.table;
+    try {
+      this.set({
+        filters: choice.filters.filter((f) => f.panel !== "pick").map(complete),
+        threshold: choice.threshold ?? null,
+        threshold_class: choice.threshold_class ?? null,
+        picks: picked.length ? Uint32Array.from(picked.filter((r) => r >= 0 && r < n)).sort() : null,
+      }, how);
+    } catch (e) {
+      this.say(e.message, { bad: true });
+    }
+  }
+
   // --- what others ask
 
   get where() {
@@ -228,7 +247,7 @@ export class Cockpit {
   code(most = 5000) {
     const where = this.where, picked = Boolean(this.state.picks?.length), id = this.table.byRole.get("sample_id"), rows = this.engine.selected;
     const ids = id?.at && (!where.complete || picked) ? Array.from(rows.subarray(0, most), (r) => String(id.at(r))) : null;
-    return selectionCode({ where: picked ? "" : where.where, complete: where.complete && !picked }, ids);
+    return selectionCode(this.spec.name || "ev", { where: picked ? "" : where.where, complete: where.complete && !picked }, ids);
   }
 
   /** Re-scored numbers of the selection. */
@@ -238,7 +257,7 @@ export class Cockpit {
 
   /** @param {any[]} filters */
   select(filters) {
-    this.set({ filters });
+    this.set({ filters: filters.map(complete) });
   }
 
   /** @param {number|null} threshold @param {number|null} [of] Class place */
@@ -257,8 +276,8 @@ export class Cockpit {
     clearTimeout(this.saying);
     const close = h("button", { class: "cvb-close", "aria-label": "close", onclick: () => this.toast.replaceChildren() });
     this.toast.className = `cvb-toast${bad ? " cvb-bad" : ""}`;
-    const undoing = undo && h("button", { class: "cvb-button", text: "Undo", onclick: () => this.act({ verb: "undo", rows: null }) });
-    this.toast.replaceChildren(h("span", { text: message }), ...(undoing ? [undoing] : []), close);
+    const undoing = undo && h("button", { class: "cvb-button", text: "Undo", "data-verb": "undo", onclick: () => this.act({ verb: "undo", rows: null }) });
+    this.toast.replaceChildren(h("span", { text: message, "data-testid": "status" }), ...(undoing ? [undoing] : []), close);
     this.saying = setTimeout(() => this.toast.replaceChildren(), bad ? 20_000 : 9_000);
   }
 
@@ -267,7 +286,9 @@ export class Cockpit {
     this.hooks.flush?.();
     try {
       const answer = await this.link.act({ rows: null, ...action });
-      if (answer.slices) (this.spec.slices = answer.slices), this._paint();
+      if (answer.slices) this.spec.slices = answer.slices;
+      if (answer.edits) this.edits = new Map(Object.entries(answer.edits).map(([row, label]) => [Number(row), String(label)]));
+      this._paint();
       this.say(answer.message ?? "", { bad: !answer.ok, undo: answer.ok && action.verb === "relabel" });
       return answer;
     } catch (e) {
@@ -276,6 +297,9 @@ export class Cockpit {
     }
   }
 }
+
+/** A filter with what may be left unsaid. @param {any} f */
+const complete = (f) => (f.panel === "slice" && !f.values ? { ...f, op: "slice", values: [f.name] } : f);
 
 function sameState(a, b) {
   return a.threshold === b.threshold && a.threshold_class === b.threshold_class && a.filters.length === b.filters.length &&

@@ -7,7 +7,8 @@ import { tableFromIPC } from "@uwdata/flechette";
  * @property {string} [label] Name for people
  * @property {"category"|"number"|"bool"|"text"|"id"|"labels"|"scores"} kind
  * @property {string} [role]
- * @property {boolean} [local] Known to the cockpit only, so that no condition can name it
+ * @property {boolean} [condition] false: no condition can name it
+ * @property {"date"} [format] Milliseconds since 1970
  */
 /**
  * @typedef {object} Column
@@ -15,7 +16,8 @@ import { tableFromIPC } from "@uwdata/flechette";
  * @property {string} label
  * @property {string} kind
  * @property {string} role
- * @property {boolean} local
+ * @property {boolean} local No condition can name it
+ * @property {string} format
  * @property {Int32Array|Int8Array} [codes] Places in `names`, -1 for missing (category and bool)
  * @property {string[]} [names] Distinct values of a category
  * @property {Float32Array|Float64Array} [values] Numbers, NaN for missing; scores row by row
@@ -25,7 +27,7 @@ import { tableFromIPC } from "@uwdata/flechette";
  * @property {(row: number) => string|null} [at] Text of a row
  */
 
-const LOCAL = new Set(["x", "y", "scores", "embedding", "target_score", "pred_b", "correct_b", "score_b", "loss_b", "map_x", "map_y"]);
+const LOCAL = new Set(["x", "y", "scores", "target_score", "pred_b", "correct_b", "score_b", "loss_b", "outcome"]);
 
 /** Bytes as they may come from a kernel's message: copied where their place in memory does not suit 64-bit views. @param {any} data */
 export function asBytes(data) {
@@ -38,7 +40,7 @@ const bit = (bits, i) => (bits[i >> 3] >> (i & 7)) & 1;
 /** One column of the Arrow table as typed arrays. @param {any} source @param {ColumnSpec} spec @param {number} n @returns {Column} */
 export function readColumn(source, spec, n) {
   const { key, label = key, kind, role = "" } = spec;
-  const base = { key, label, kind, role, local: spec.local ?? LOCAL.has(role) };
+  const base = { key, label, kind, role, local: spec.condition === undefined ? LOCAL.has(role) : !spec.condition, format: spec.format ?? "" };
   const batch = source?.data?.[0];
   if (source?.data?.length > 1) throw new Error(`column ${key} came in ${source.data.length} batches; one is expected`);
   const known = batch?.nullCount ? batch.validity : null;
@@ -100,6 +102,13 @@ function readNumbers(source, batch, valid, n) {
   return out;
 }
 
+/** A moment as people write it. @param {number} ms @returns {string} */
+export function day(ms) {
+  if (!(Math.abs(ms) < 8.64e15)) return "–";
+  const text = new Date(ms).toISOString();
+  return text.endsWith("T00:00:00.000Z") ? text.slice(0, 10) : text.slice(0, 16).replace("T", " ");
+}
+
 /** Everything the panels compute from. */
 export class Table {
   /** @param {number} n @param {Column[]} columns @param {string[]} classes @param {string} task */
@@ -147,7 +156,7 @@ export class Table {
   /** What a row has in a column, for people; null where missing. @param {Column} c @param {number} row @returns {string|number|null} */
   value(c, row) {
     if (c.codes) return c.codes[row] < 0 ? null : c.names[c.codes[row]];
-    if (c.kind === "number") return Number.isNaN(c.values[row]) ? null : c.values[row];
+    if (c.kind === "number") return Number.isNaN(c.values[row]) ? null : c.format === "date" ? day(c.values[row]) : c.values[row];
     if (c.kind === "labels") return this.labels(c, row).map((i) => this.classes[i]).join(", ") || "none";
     if (c.kind === "scores") return null;
     return c.at?.(row) ?? null;

@@ -11,6 +11,7 @@ import { fit } from "./filters.js";
  * @property {Uint8Array|Uint16Array} bins Bar of each row
  * @property {(string|number|boolean|null)[]} values Value of each bar; histograms have the lower edge
  * @property {number[]} edges Inner edges of a histogram
+ * @property {string} format "date" for moments
  * @property {Uint32Array} total Rows of each bar, unfiltered
  */
 
@@ -47,12 +48,12 @@ function fromCodes(column, n) {
   if (!bins) return null;
   for (let i = 0; i < n; i++) bins[i] = column.codes[i] < 0 ? k : column.codes[i];
   const values = column.kind === "bool" ? [false, true] : [...column.names];
-  return finish({ key: column.key, label: column.label, ordered: false, size: k + 1, missing: true, bins, values: [...values, null], edges: [] }, n);
+  return finish({ key: column.key, label: column.label, format: "", ordered: false, size: k + 1, missing: true, bins, values: [...values, null], edges: [] }, n);
 }
 
 function fromNumbers(column, n) {
   const { values } = column, distinct = fewValues(values, n);
-  const base = { key: column.key, label: column.label, missing: true };
+  const base = { key: column.key, label: column.label, format: column.format, missing: true };
   if (distinct) {
     const place = new Map(distinct.map((v, i) => [v, i])), bins = new Uint8Array(n);
     for (let i = 0; i < n; i++) bins[i] = values[i] !== values[i] ? distinct.length : place.get(values[i]);

@@ -11,25 +11,29 @@ async function gunzip(bytes) {
 }
 
 /**
- * Mount the cockpit whose data stands in the element's `<script type="application/json">`: {spec, table: base64 of gzipped Arrow}.
+ * Mount the cockpit whose data stands in the element's `<script type="application/json">`:
+ * {spec, table: "data:application/gzip;base64,…" of an Arrow stream, choice: what is selected at first}.
  * @param {HTMLElement} el
  */
 export async function mountFrozen(el) {
   if (el.dataset.mounted) return null;
   el.dataset.mounted = "1";
   try {
-    const { spec, table } = JSON.parse(el.querySelector('script[type="application/json"]').textContent);
-    const bytes = table ? await gunzip(decodeBase64(table)) : null;
+    const { spec, table, choice } = JSON.parse(el.querySelector('script[type="application/json"]').textContent);
+    const bytes = table ? await gunzip(decodeBase64(table.slice(table.indexOf(",") + 1))) : null;
     const host = document.createElement("div");
     const columns = readTable(bytes, spec);
     el.append(host);
     for (const c of Array.from(el.children)) if (c.hasAttribute("data-fallback")) c.remove();
-    return new Cockpit(host, { ...spec, frozen: true }, columns, new Frozen(spec, columns));
+    const cockpit = new Cockpit(host, { ...spec, frozen: true }, columns, new Frozen(spec, columns));
+    cockpit.restore(choice, { record: false });
+    return cockpit;
   } catch (e) {
+    console.error(e);
     const note = document.createElement("p");
     note.textContent = `This cockpit could not be opened (${e.message}).`;
     el.append(note);
-    throw e;
+    return null;
   }
 }
 

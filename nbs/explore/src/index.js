@@ -30,18 +30,14 @@ function render({ model, el }) {
       onchoice: () => (timer ||= window.setTimeout(push, PUSH_MS)),
       flush: () => timer && push(),
     });
+    cockpit.root.dataset.cockpit = model.get("_id") ?? "";
     hear();
   }
 
+  /** What Python or another view of the same cockpit has chosen. */
   function hear() {
     const choice = model.get("_choice");
-    if (!choice || !choice.filters || choice.src === src) return;
-    const known = choice.filters.filter((f) => f.panel || f.column);
-    try {
-      cockpit.set({ filters: known, threshold: choice.threshold ?? null, threshold_class: choice.threshold_class ?? null, picks: choice.picked && choice.picks?.length ? Uint32Array.from(choice.picks) : null }, { record: true, quiet: Boolean(choice.src) && choice.src !== "py" });
-    } catch (e) {
-      cockpit.say(e.message, { bad: true });
-    }
+    if (choice?.filters && choice.src !== src) cockpit.restore(choice, { quiet: Boolean(choice.src) && choice.src !== "py" });
   }
 
   const slices = () => {

@@ -1,4 +1,5 @@
 // The two worlds a cockpit lives in: a kernel that answers messages (Live), or a page alone (Frozen). Same methods.
+import { context } from "./theme.js";
 import { literal } from "./where.js";
 
 const ANSWER_MS = 20_000, LARGEST_BATCH = 64, IN_FLIGHT = 3;
@@ -108,6 +109,7 @@ export class Live {
 
   async _decode(msg, buffer) {
     const jobs = [];
+    if (!msg.rows) return;
     let at = 0;
     for (let i = 0; i < msg.rows.length; i++) {
       const length = msg.lengths[i], row = msg.rows[i];
@@ -144,6 +146,7 @@ export class Live {
   /** @param {number} row @returns {Promise<Detail>} */
   async detail(row) {
     const { msg, buffers } = await this.ask({ type: "detail", row, size: 1024 }).answer;
+    if (msg.ok === false) throw new Error(msg.message);
     const bytes = buffers[0]?.byteLength ? new Uint8Array(buffers[0].buffer, buffers[0].byteOffset, buffers[0].byteLength).slice() : null;
     const image = bytes ? await this._bitmap(bytes) : null;
     return { fields: msg.fields ?? {}, overlays: msg.overlays ?? [], neighbours: msg.neighbours ?? null, image, width: msg.width ?? image?.width ?? 0, height: msg.height ?? image?.height ?? 0 };
@@ -175,9 +178,11 @@ export class Frozen {
       const sheet = this.sheets[this.place.get(rows[i])?.[0]];
       if (!sheet || sheet.image) continue;
       sheet.image = new Image();
-      sheet.image.onload = () => {
+      sheet.image.onload = async () => {
+        sheet.image = await decoded(sheet.image);
         sheet.ready = true;
         this.onimage(sheet.rows);
+        sheet.done?.();
       };
       sheet.image.src = sheet.uri;
     }
@@ -199,34 +204,53 @@ export class Frozen {
     if (!at) return { fields, overlays: [], neighbours: null, image: null, width: 0, height: 0 };
     const sheet = this.sheets[at[0]], t = sheet.tile, image = document.createElement("canvas");
     this.want([row]);
-    if (!sheet.ready) await new Promise((done) => sheet.image.addEventListener("load", done, { once: true }));
+    if (!sheet.ready) await new Promise((done) => (sheet.done = done));
     image.width = image.height = t;
     image.getContext("2d").drawImage(sheet.image, (at[1] % sheet.columns) * t, Math.floor(at[1] / sheet.columns) * t, t, t, 0, 0, t, t);
     return { fields, overlays: [], neighbours: null, image, width: t, height: t };
   }
 }
 
+/** Pixels instead of a compressed image, which browsers decode again for every part that is drawn. @param {HTMLImageElement} image */
+async function decoded(image) {
+  const canvas = document.createElement("canvas");
+  (canvas.width = image.naturalWidth), (canvas.height = image.naturalHeight);
+  const ctx = context(canvas);
+  ctx.drawImage(image, 0, 0);
+  return createImageBitmap(ctx.getImageData(0, 0, canvas.width, canvas.height));
+}
+
 /** Draw a whole image into a box, centred; enlarged pixels stay sharp. */
 export function contain(ctx, image, sx, sy, sw, sh, x, y, w, h) {
   const scale = Math.min(w / sw, h / sh), dw = sw * scale, dh = sh * scale;
   ctx.imageSmoothingEnabled = scale < 3;
-  ctx.imageSmoothingQuality = "high";
+  ctx.imageSmoothingQuality = scale < 0.5 ? "medium" : "low";
   ctx.drawImage(image, sx, sy, sw, sh, x + (w - dw) / 2, y + (h - dh) / 2, dw, dh);
 }
 
 /** A Python string in double quotes. @param {string} text */
 const quoted = (text) => `"${text.replace(/[\\"]/g, "\\$&")}"`;
 
-/** The selection as Python. @param {{where: string, complete: boolean}} where @param {string[]|null} ids Named where no condition tells */
-export function selectionCode({ where, complete }, ids) {
+/**
+ * The selection as Python.
+ * @param {string} name Of the evaluation @param {{where: string, complete: boolean}} where @param {string[]|null} ids Named where no condition tells
+ */
+export function selectionCode(name, { where, complete }, ids) {
   const parts = [];
   if (where) parts.push(quoted(where));
-  if (!complete && ids) parts.push(`${where ? "" : '"", '}ids=[${ids.map(literal).join(", ")}]`);
-  return parts.length ? `ev.where(${parts.join(", ")})` : "ev";
+  if (!complete && ids) parts.push(`ids=[${ids.map(literal).join(", ")}]`);
+  return parts.length ? `${name}.where(${parts.join(", ")})` : name;
 }
 
-/** What a button of a frozen page gives instead of an action. @param {{verb: string, name?: string, target?: any}} action @param {string} selection */
-export function actionCode({ verb, name, target }, selection) {
-  const call = verb === "relabel" ? `relabel(${Array.isArray(target) ? `[${target.map(literal).join(", ")}]` : literal(String(target))})` : `to_${verb}(${literal(name ?? "")})`;
-  return `from cvbench.explore.cockpit import explore\n\nexplore(${selection}).${call}`;
+/**
+ * What a button of a frozen page gives instead of an action.
+ * @param {{verb: string, name?: string, target?: any}} action @param {string} name Of the evaluation
+ * @param {{where: string, complete: boolean}} where @param {Uint32Array} rows
+ */
+export function actionCode({ verb, name, target }, evaluation, where, rows) {
+  const what = verb === "relabel" ? (Array.isArray(target) ? `[${target.map(literal).join(", ")}]` : literal(String(target))) : literal(name ?? "");
+  const call = verb === "relabel" ? "relabel" : `to_${verb}`, ruled = where.complete && where.where;
+  const chosen = ruled ? `match_rows(${evaluation}.samples, ${quoted(where.where)}).nonzero()[0].tolist()` : `[${rows.join(", ")}]`;
+  const imports = `${ruled ? "from cvbench.evaluate.evaluation import match_rows\n" : ""}from cvbench.explore.cockpit import explore\n`;
+  return `${imports}\nrows = ${chosen}\nexplore(${evaluation}).${call}(${what}, rows=rows)`;
 }

@@ -1,5 +1,7 @@
 // Two ways to draw many points: WebGL, and a raster in memory where there is no WebGL or only a slow emulation of it.
 
+import { context } from "./theme.js";
+
 /**
  * @typedef {object} View
  * @property {number} x Of the middle, in data units
@@ -14,12 +16,23 @@
 /** A colour of the table as one 32-bit pixel. @param {number[]} rgb @param {number} [alpha] */
 export const pixel = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
+/** Where the pixels of a disc lie: those fully inside, and those of its rim. @param {number} size Diameter @param {number} width Of the image */
+function disc(size, width) {
+  const core = [], rim = [], r = size / 2, reach = Math.min(10, Math.ceil(r));
+  for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) {
+    const d = Math.hypot(dx, dy);
+    if (d <= Math.max(0, r - 0.45)) core.push(dy * width + dx);
+    else if (d <= r + 0.25) rim.push(dy * width + dx);
+  }
+  return [Int32Array.from(core), Int32Array.from(rim)];
+}
+
 /** Draws into an image by hand: dimmed points first, then those selected. Fast without a GPU. */
 export class Raster {
   /** @param {HTMLCanvasElement} canvas @param {Float32Array} xs @param {Float32Array} ys */
   constructor(canvas, xs, ys) {
     (this.canvas = canvas), (this.xs = xs), (this.ys = ys);
-    this.ctx = canvas.getContext("2d");
+    this.ctx = context(canvas);
     this.name = "raster";
     this.places = new Int32Array(xs.length);
   }
@@ -48,22 +61,20 @@ export class Raster {
    */
   draw(v, codes, colours, dim, mask) {
     this._project(v);
-    const { places, pixels, w } = this, n = places.length, r = Math.max(0, (v.size * v.ratio - 1) / 2), offsets = [];
-    const reach = Math.floor(r + 0.5);
-    for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) if (dx * dx + dy * dy <= r * r + r * 0.8 + 0.01) offsets.push(dy * w + dx);
-    const stamp = Int32Array.from(offsets), m = stamp.length;
+    const { places, pixels, w } = this, n = places.length, [core, rim] = disc(v.size * v.ratio, w), m = core.length, soft = rim.length;
     pixels.fill(0);
     if (mask) for (let i = 0; i < n; i++) {
       const at = places[i];
       if (at < 0 || mask[i]) continue;
-      if (m > 5) for (let k = 0; k < m; k++) pixels[at + stamp[k]] = dim;
-      else pixels[at] = dim;
+      for (let k = 0; k < m; k++) pixels[at + core[k]] = dim;
     }
     for (let i = 0; i < n; i++) {
       const at = places[i];
       if (at < 0 || (mask && !mask[i])) continue;
       const colour = colours[codes[i]];
-      for (let k = 0; k < m; k++) pixels[at + stamp[k]] = colour;
+      for (let k = 0; k < m; k++) pixels[at + core[k]] = colour;
+      const half = ((colour & 0xffffff) | 0x80000000) >>> 0;
+      for (let k = 0; k < soft; k++) if (!pixels[at + rim[k]]) pixels[at + rim[k]] = half;
     }
     this.ctx.putImageData(this.image, 0, 0);
   }

@@ -45,7 +45,7 @@ function range(name, low, high) {
 }
 
 function cell(targets, preds, table) {
-  const [t, p] = ["target", "pred"].map((r) => columnName(table.byRole.get(r).key));
+  const [t, p] = ["target", "pred"].map((r) => columnName(table.byRole.get(r).label));
   const names = (places) => places.map((i) => (i < 0 ? null : table.classes[i]));
   const parts = [oneOf(t, names(targets)), oneOf(p, names(preds))];
   if (targets.length > table.classes.length) parts[0] = null;
@@ -68,7 +68,7 @@ export function clause(f, table, spec = {}) {
     return where ? `(${where})` : null;
   }
   if (f.panel === "compare" || f.op === "kind") return null;
-  const column = table.byKey.get(f.column), name = column && !column.local ? columnName(f.column) : null;
+  const column = table.byKey.get(f.column), name = column && !column.local ? columnName(column.label) : null;
   if (!name) return null;
   if (f.op === "null") return `${name} != ${name}`;
   if (f.op === "range") return range(name, f.low, f.high);

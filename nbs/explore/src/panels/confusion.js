@@ -2,7 +2,7 @@
 import { frame } from "../cockpit.js";
 import { groupClasses, mostConfused, worstFirst } from "../groups.js";
 import { bdi, clip, count, h, percent } from "../text.js";
-import { fitCanvas, fitText, rgb } from "../theme.js";
+import { context, fitCanvas, fitText, rgb } from "../theme.js";
 
 const own = (f) => f.panel === "confusion";
 
@@ -82,21 +82,25 @@ export class Confusion {
     return { counts: out, wide };
   }
 
+  measure() {
+    this.room = [this.plot.clientWidth || 320, this.plot.clientHeight || 250];
+  }
+
   update(force = false) {
     const { counts, wide } = this._count(), g = this.lines.length;
     (this.counts = counts), (this.wide = wide);
-    const width = this.plot.clientWidth || 320, key = `${g} ${wide} ${width} ${this.plot.clientHeight}`;
-    if (this.built !== key) this._build(key, width);
+    const [width, height] = this.room ?? [320, 250], key = `${g} ${wide} ${width} ${height}`;
+    if (this.built !== key) this._build(key, width, height);
     this._draw();
     this._list();
     void force;
   }
 
-  _build(key, width) {
-    const g = this.lines.length, { wide } = this, ctx = this.canvas.getContext("2d");
+  _build(key, width, tall) {
+    const g = this.lines.length, { wide } = this, ctx = context(this.canvas);
     ctx.font = "11px system-ui, sans-serif";
     const longest = Math.max(...this.lines.map((_, i) => ctx.measureText(clip(this._name(i), 24)).width), 20);
-    const height = Math.max(180, this.plot.clientHeight || 250);
+    const height = Math.max(150, tall - 2);
     const left = Math.min(longest + 10, width * (this.multilabel ? 0.4 : 0.3)), room = height - 4;
     const slanted = !this.multilabel && (width - left) / wide < longest + 6;
     const top = this.multilabel ? 18 : slanted ? Math.min(longest + 10, height * 0.27) : 18;

@@ -1,7 +1,7 @@
 // One image in full: zoom, what it is said to be, every field, its neighbours.
 import { bdi, clip, count, h, short, visible } from "../text.js";
 import { contain } from "../link.js";
-import { fitCanvas, PALETTE } from "../theme.js";
+import { context, fitCanvas, PALETTE, rgb } from "../theme.js";
 
 const THUMB = 72, NEIGHBOURS = 10;
 
@@ -21,7 +21,7 @@ export class Detail {
     this.pick = button("Pick", "pick this image (Space)", () => this._pick());
     this.relabel = button("Relabel…", "relabel this image (r)", () => this._relabel());
     this.stage = h("div", { class: "cvb-stage" }, this.canvas);
-    this.el = h("dialog", { class: "cvb-dialog cvb-detail", "aria-label": "image in detail", onkeydown: (e) => this._key(e), onclose: () => this._closed(), onclick: (e) => e.target === this.el && this.el.close() },
+    this.el = h("dialog", { class: "cvb-dialog cvb-detail", "data-testid": "detail", "aria-label": "image in detail", onkeydown: (e) => this._key(e), onclose: () => this._closed(), onclick: (e) => e.target === this.el && this.el.close() },
       h("div", { class: "cvb-detail-inner" },
         h("header", {}, button("‹", "previous (←)", () => this.step(-1)), button("›", "next (→)", () => this.step(1)), this.title, this.place, h("div", { class: "cvb-spring" }), this.toggles, button("−", "zoom out (−)", () => this._zoom(1 / 1.4)), button("+", "zoom in (+)", () => this._zoom(1.4)), button("1:1", "fit (0)", () => this._reset()), this.pick, this.relabel, button("✕", "close (Esc)", () => this.el.close())),
         h("div", { class: "cvb-detail-body" }, this.stage, h("aside", {}, this.fields, this.nearTitle, this.near))));
@@ -100,7 +100,7 @@ export class Detail {
     this.near.replaceChildren(...this.nearRows.slice(0, NEIGHBOURS).map((r) => {
       const canvas = h("canvas", { width: THUMB * 2, height: THUMB * 2 }), pred = table.byRole.get("pred"), name = pred ? table.value(pred, r) : `row ${r}`;
       const b = h("button", { type: "button", class: `cvb-neighbour${table.outcome[r] === 1 ? " cvb-wrong" : ""}`, "data-neighbour": r, title: clip(name, 80), "aria-label": clip(name, 80), onclick: () => this._to(r) }, canvas, bdi(name, 20));
-      link.draw(canvas.getContext("2d"), r, 0, 0, THUMB * 2, THUMB * 2);
+      link.draw(context(canvas), r, 0, 0, THUMB * 2, THUMB * 2);
       return b;
     }));
     if (this.nearRows.length) link.want(this.nearRows, 160);
@@ -117,7 +117,7 @@ export class Detail {
   onimage(rows) {
     if (!this.el.open) return;
     const came = new Set(rows);
-    for (const b of this.near.children) if (came.has(Number(b.dataset.neighbour))) this.cockpit.link.draw(b.firstChild.getContext("2d"), Number(b.dataset.neighbour), 0, 0, THUMB * 2, THUMB * 2);
+    for (const b of this.near.children) if (came.has(Number(b.dataset.neighbour))) this.cockpit.link.draw(context(b.firstChild), Number(b.dataset.neighbour), 0, 0, THUMB * 2, THUMB * 2);
     if (!this.detail && came.has(this.row)) this._draw();
   }
 
@@ -205,15 +205,10 @@ export class Detail {
       if (o.kind === "box" && o.xyxy) {
         [x, y] = [ox + o.xyxy[0] * s, oy + o.xyxy[1] * s];
         ctx.strokeRect(x, y, (o.xyxy[2] - o.xyxy[0]) * s, (o.xyxy[3] - o.xyxy[1]) * s);
-      } else if ((o.kind === "mask" || o.kind === "polygon") && o.points) {
-        ctx.beginPath();
-        o.points.forEach(([a, b], i) => (i ? ctx.lineTo(ox + a * s, oy + b * s) : ctx.moveTo(ox + a * s, oy + b * s)));
-        ctx.closePath();
-        ctx.globalAlpha = 0.25;
-        ctx.fill();
-        ctx.globalAlpha = 1;
-        ctx.stroke();
-        if (o.points[0]) [x, y] = [ox + o.points[0][0] * s, oy + o.points[0][1] * s];
+      } else if (o.kind === "mask" && o.counts) {
+        const { image, box } = (o.drawn ??= drawMask(o.counts, wide, tall, rgb(colour), o.who === "target"));
+        ctx.imageSmoothingEnabled = false;
+        if (box) ctx.drawImage(image, ox, oy, wide * s, tall * s), ([x, y] = [ox + box[0] * s, oy + box[1] * s]);
       } else written++;
       ctx.setLineDash([]);
       const text = clip(`${o.label ?? o.text ?? ""}${typeof o.score === "number" ? ` ${short(o.score)}` : ""}`, 60);
@@ -238,4 +233,30 @@ export class Detail {
     this.detail = null;
     this.cockpit.gallery?.focus();
   }
+}
+
+/**
+ * A mask of run lengths (column by column, zeros first) as an image: filled for the prediction, its rim alone for the target.
+ * @param {number[]} counts @param {number} width @param {number} height @param {number[]} colour @param {boolean} rim
+ */
+function drawMask(counts, width, height, [r, g, b], rim) {
+  const inside = new Uint8Array(width * height), image = h("canvas", { width, height });
+  let at = 0, on = 0, box = null;
+  for (const run of counts) {
+    if (on) for (let i = at; i < Math.min(at + run, inside.length); i++) {
+      const x = Math.floor(i / height), y = i % height;
+      inside[y * width + x] = 1;
+      box = box ? [Math.min(box[0], x), Math.min(box[1], y)] : [x, y];
+    }
+    at += run;
+    on ^= 1;
+  }
+  const data = new ImageData(width, height), pixels = new Uint32Array(data.data.buffer), colour = (b << 16) | (g << 8) | r;
+  for (let i = 0; i < inside.length; i++) {
+    if (!inside[i]) continue;
+    const x = i % width, edge = x === 0 || x === width - 1 || !inside[i - 1] || !inside[i + 1] || !inside[i - width] || !inside[i + width];
+    pixels[i] = (edge ? 0xff000000 : rim ? 0 : 0x60000000) | colour;
+  }
+  context(image).putImageData(data, 0, 0);
+  return { image, box };
 }

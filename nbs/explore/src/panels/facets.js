@@ -1,10 +1,11 @@
 // Every column as bars: how many rows, and how often they are wrong, with the interval that says how sure that is.
 import { frame } from "../cockpit.js";
+import { day } from "../columns.js";
 import { countBars, makeFacet, weakFirst, weakness } from "../facets.js";
 import { bdi, clip, count, h, percent, short } from "../text.js";
 import { fitCanvas } from "../theme.js";
 
-const OPEN = 8, FEW = 6, MORE = 200, HEIGHT = 46, ROLES = new Set(["sample_id", "x", "y", "scores", "embedding", "correct", "target_score"]);
+const OPEN = 8, FEW = 6, MORE = 200, HEIGHT = 46, ROLES = new Set(["sample_id", "x", "y", "scores", "embedding", "correct", "target_score", "correct_b", "outcome"]);
 
 export class Facets {
   /** @param {import("../cockpit.js").Cockpit} cockpit */
@@ -39,29 +40,26 @@ export class Facets {
     if (!this.views.length) this.list.append(h("p", { class: "cvb-hint", text: "There are no columns to divide the images by." }));
   }
 
-  update() {
-    const { engine } = this.cockpit;
-    this.error = this.cockpit.headline?.all.error ?? NaN;
-    this.scale = this._scale();
-    for (const view of this.views) {
-      if (!view.open || view.el.hidden) continue;
-      const key = view.f.facet.key, rows = engine.rowsWithout((f) => f.panel === "facet" && f.column === key);
-      countBars(view.f.facet, engine.outcome, rows, view.f.counts);
-      view.paint();
-    }
+  measure() {
+    this.width = Math.max(80, this.list.clientWidth - 20);
   }
 
-  /** Error rates share one axis, so that bars of different columns compare. */
-  _scale() {
-    if (!this.top) {
-      let most = 0;
-      for (const { facet, base } of this.facets) for (let b = 0; b < facet.size; b++) {
-        const n = base[3 * b] + base[3 * b + 1];
-        if (n >= 10) most = Math.max(most, base[3 * b + 1] / n);
-      }
-      this.top = Math.min(1, Math.max(0.1, Math.ceil(most * 11) / 10));
+  update() {
+    const { engine } = this.cockpit, shown = this.views.filter((v) => v.open && !v.el.hidden);
+    this.error = this.cockpit.headline?.now.error ?? NaN;
+    for (const { f } of shown) countBars(f.facet, engine.outcome, engine.rowsWithout((x) => x.panel === "facet" && x.column === f.facet.key), f.counts);
+    this.scale = this._scale(shown);
+    for (const view of shown) view.paint();
+  }
+
+  /** Error rates share one axis, so that bars of different columns compare. @param {any[]} shown */
+  _scale(shown) {
+    let most = 0;
+    for (const { f: { facet, counts } } of shown) for (let b = 0; b < facet.size; b++) {
+      const n = counts[3 * b] + counts[3 * b + 1];
+      if (n >= 10) most = Math.max(most, counts[3 * b + 1] / n);
     }
-    return this.top;
+    return [0.1, 0.2, 0.3, 0.5, 0.75].find((s) => most < 0.95 * s) ?? 1;
   }
 
   _search() {
@@ -169,7 +167,7 @@ class Values extends FacetView {
     const label = value === null ? h("em", { text: "missing" }) : bdi(name, 80);
     const all = h("i", { class: "cvb-bar-all" }), now = h("i", { class: "cvb-bar-now" }), n = h("span", { class: "cvb-num" }), rate = h("span", { class: "cvb-num cvb-rate" }), span = h("i", { class: "cvb-span" }), dot = h("i", { class: "cvb-dot" }), mean = h("i", { class: "cvb-mean" });
     const el = h("div", { class: "cvb-value", role: "option", tabindex: i ? "-1" : "0", "aria-selected": "false", "data-facet": facet.key, "data-value": b, onclick: (e) => this._pick(b, e.shiftKey || e.ctrlKey || e.metaKey) },
-      h("span", { class: "cvb-name" }, label), h("span", { class: "cvb-bars" }, all, now), n, h("span", { class: "cvb-err" }, mean, span, dot), rate);
+      h("span", { class: "cvb-name" }, all, now, label), n, h("span", { class: "cvb-err" }, mean, span, dot), rate);
     el.addEventListener("pointerenter", () => this._tell(el, name, b));
     el.addEventListener("focus", () => this._tell(el, name, b));
     return { b, el, all, now, n, rate, span, dot, mean };
@@ -248,15 +246,16 @@ class Histogram extends FacetView {
       return el;
     });
     this.plot = h("div", { class: "cvb-hist", role: "listbox", "aria-multiselectable": "true", "aria-label": clip(facet.label), onpointerdown: (e) => this._down(e), onkeydown: (e) => this._key(e) }, this.canvas, h("div", { class: "cvb-bins" }, ...this.hits));
-    this.low = h("span", { text: short(facet.edges[0]) });
-    this.high = h("span", { text: short(facet.edges[facet.edges.length - 1]) });
+    this.write = facet.format === "date" ? (v) => day(v).slice(0, 10) : short;
+    this.low = h("span", { text: this.write(facet.edges[0]) });
+    this.high = h("span", { text: this.write(facet.edges[facet.edges.length - 1]) });
     this.missing = h("button", { class: "cvb-missing", type: "button", "data-facet": facet.key, "data-value": k, hidden: !facet.missing, onclick: () => this._missing() });
     this.body.append(this.plot, h("div", { class: "cvb-axis cvb-num" }, this.low, this.missing, this.high));
   }
 
   _span(b) {
     const { edges } = this.f.facet;
-    return b === 0 ? `below ${short(edges[0])}` : b === this.k - 1 ? `${short(edges[b - 1])} and more` : `${short(edges[b - 1])} to ${short(edges[b])}`;
+    return b === 0 ? `below ${this.write(edges[0])}` : b === this.k - 1 ? `${this.write(edges[b - 1])} and more` : `${this.write(edges[b - 1])} to ${this.write(edges[b])}`;
   }
 
   _range() {
@@ -270,7 +269,7 @@ class Histogram extends FacetView {
   }
 
   paint() {
-    const { facet } = this.f, filter = this.panel.filter(facet.key), range = this._range(), { theme } = this.panel.cockpit, width = this.plot.clientWidth || 200;
+    const { facet } = this.f, filter = this.panel.filter(facet.key), range = this._range(), { theme } = this.panel.cockpit, width = this.panel.width ?? 220;
     this.undo.hidden = !filter;
     const ctx = fitCanvas(this.canvas, width, HEIGHT), bar = width / this.k, top = 13, tall = HEIGHT - top - 1;
     let most = 1;

@@ -1,6 +1,7 @@
 // The images of the selection, a million of them if need be: only the tiles on screen exist.
 import { frame } from "../cockpit.js";
 import { bdi, clip, count, h, setText, short } from "../text.js";
+import { context } from "../theme.js";
 import { layout, reveal, toReal, toScroll, visibleRange } from "../virtual.js";
 
 const CAPTION = 32, GAP = 6, SIZES = [56, 72, 92, 112, 136, 168, 208, 256, 320];
@@ -34,6 +35,10 @@ export class Gallery {
 
   get size() {
     return SIZES[Number(this.slider.value)];
+  }
+
+  measure() {
+    this.room = [Math.max(80, (this.scroller.clientWidth || 600) - 2), this.scroller.clientHeight || 400];
   }
 
   update(resized = false) {
@@ -73,11 +78,12 @@ export class Gallery {
   }
 
   _layout() {
-    const width = Math.max(80, (this.scroller.clientWidth || 600) - 2);
+    const [width, view] = this.room ?? [600, 400];
     this.caption = this.size >= 90 && this.labels.checked ? CAPTION : 4;
-    this.view = this.scroller.clientHeight || 400;
+    this.view = view;
     this.grid = layout(this.rows.length, width, this.size + GAP, this.caption);
-    this.sizer.style.height = `${this.grid.height}px`;
+    const tall = this.grid.height !== this.tall;
+    if (tall) this.sizer.style.height = `${(this.tall = this.grid.height)}px`;
     this.empty.hidden = this.rows.length > 0;
     this.scroller.setAttribute("aria-label", `${count(this.rows.length)} images`);
     this._place();
@@ -87,7 +93,9 @@ export class Gallery {
   /** Bring the scroller to where `offset` says. */
   _place() {
     this.offset = Math.max(0, Math.min(this.offset, this.grid.real - this.view));
-    this.scroller.scrollTop = toScroll(this.grid, this.offset, this.view);
+    const top = toScroll(this.grid, this.offset, this.view);
+    if (Math.abs(top - (this.expected ?? 0)) < 0.01) return;
+    this.scroller.scrollTop = top;
     this.expected = this.scroller.scrollTop;
   }
 
@@ -112,26 +120,34 @@ export class Gallery {
 
   _render(all) {
     const { grid, rows, tiles } = this, n = rows.length, [first, last] = visibleRange(grid, this.offset, this.view, n);
-    const over = grid.columns, from = Math.max(0, first - over), to = Math.min(n, last + over), shift = this.scroller.scrollTop - this.offset;
+    const over = grid.columns, from = Math.max(0, first - over), to = Math.min(n, last + over), shift = (this.expected ?? 0) - this.offset;
     for (const [place, tile] of tiles) {
       if (place >= from && place < to && tile.row === rows[place]) continue;
       tiles.delete(place);
       this.spare.push(tile);
     }
+    const fresh = new Set();
     for (let place = from; place < to; place++) {
       let tile = tiles.get(place);
-      const fresh = !tile;
       if (!tile) {
         tile = this.spare.pop() ?? this._tile();
         tiles.set(place, tile);
-        this._fill(tile, place);
-      }
+        fresh.add(tile);
+        tile.row = rows[place];
+        tile.state = "";
+      } else if (tile.edit !== this.cockpit.edits.get(tile.row)) fresh.add(tile);
+      // pictures first: a canvas whose style is out of date makes the browser work it out for every drawing
+      if (tile.state === "" || tile.state === "blank" || tile.side !== grid.tile) this._picture(tile);
+    }
+    for (let place = from; place < to; place++) {
+      const tile = tiles.get(place);
+      if (fresh.has(tile)) this._fill(tile, place);
       const x = (place % grid.columns) * grid.tile, y = Math.floor(place / grid.columns) * grid.line + shift;
       if (tile.x !== x || tile.y !== y) (tile.el.style.transform = `translate(${x}px,${y}px)`), (tile.x = x), (tile.y = y);
-      if (fresh || all) this._mark(tile, place);
-      if (fresh || tile.side !== grid.tile || (all && tile.caption !== this.caption) || tile.state === "blank") this._picture(tile);
+      if (all || fresh.has(tile)) this._mark(tile, place);
     }
     for (const tile of this.spare) if (tile.el.isConnected) tile.el.remove();
+    if (fresh.size) this._inOrder(from, to);
     if (this.spare.length > 80) this.spare.length = 80;
     this._want(first, last);
     const cursor = tiles.get(this.cursor);
@@ -162,22 +178,33 @@ export class Gallery {
   _fill(tile, place) {
     const { cockpit } = this, { table } = cockpit, row = this.rows[place];
     tile.row = row;
+    tile.edit = cockpit.edits.get(row);
     tile.el.dataset.row = String(row);
     tile.el.id = `${this.id}-${place}`;
     const [pred, target] = [table.byRole.get("pred"), table.byRole.get("target")], say = pred ? table.value(pred, row) : null, truth = target ? table.value(target, row) : null;
     setText(tile.one, say ?? truth ?? `row ${row}`, 60);
-    const wrong = table.outcome[row] === 1;
-    setText(tile.two, wrong && truth !== null ? `is ${clip(truth, 60)}` : truth === null && target ? "no target" : "", 70);
+    const wrong = table.outcome[row] === 1, edit = cockpit.edits.get(row);
+    if (edit !== undefined) setText(tile.two, `now ${clip(edit, 60)}`, 70);
+    else setText(tile.two, wrong && truth !== null ? `is ${clip(truth, 60)}` : truth === null && target ? "no target" : "", 70);
     const column = table.byKey.get(this.key) ?? table.byRole.get("score");
     const v = column ? table.value(column, row) : null;
     tile.value.textContent = typeof v === "number" ? short(v) : "";
-    tile.state = "blank";
-    this.sizer.append(tile.el);
+  }
+
+  /** Elements stand in the order of the images, for whoever reads them. */
+  _inOrder(from, to) {
+    let next = this.sizer.firstChild;
+    for (let place = from; place < to; place++) {
+      const { el } = this.tiles.get(place);
+      if (el === next) next = next.nextSibling;
+      else this.sizer.insertBefore(el, next);
+    }
   }
 
   _mark(tile, place) {
-    const { cockpit } = this, { row } = tile, outcome = cockpit.engine.outcome[row], picked = this.picked.has(row);
-    const kind = outcome === 1 ? "wrong" : outcome === 0 ? "right" : "open", name = `cvb-tile cvb-${kind}${picked ? " cvb-is-picked" : ""}${place === this.cursor ? " cvb-cursor" : ""}${tile.state === "blank" ? " blank" : tile.state === "none" ? " none" : ""}`;
+    const { cockpit } = this, { row } = tile, outcome = cockpit.engine.outcome[row], picked = this.picked.has(row), side = this.grid.tile - GAP;
+    if (tile.wide !== side) (tile.wide = side), (tile.el.style.width = tile.canvas.style.width = tile.canvas.style.height = `${side}px`);
+    const kind = outcome === 1 ? "wrong" : outcome === 0 ? "right" : "open", name = `cvb-tile cvb-${kind}${picked ? " cvb-is-picked" : ""}${place === this.cursor ? " cvb-cursor" : ""}${this.caption < CAPTION ? " cvb-bare" : ""}${tile.edit !== undefined ? " cvb-edited" : ""}${tile.state === "blank" ? " blank" : tile.state === "none" ? " none" : ""}`;
     if (tile.el.className !== name) tile.el.className = name;
     tile.mark.textContent = kind === "wrong" ? "✗" : kind === "right" ? "✓" : "·";
     tile.el.setAttribute("aria-selected", String(picked));
@@ -190,26 +217,25 @@ export class Gallery {
     const side = this.grid.tile - GAP, ratio = Math.min(2, window.devicePixelRatio || 1), px = Math.max(1, Math.round(side * ratio)), { canvas } = tile;
     if (canvas.width !== px) (canvas.width = canvas.height = px);
     tile.side = this.grid.tile;
-    tile.caption = this.caption;
-    tile.el.style.width = canvas.style.width = canvas.style.height = `${side}px`;
-    tile.el.classList.toggle("cvb-bare", this.caption < CAPTION);
-    const ctx = canvas.getContext("2d");
+    const ctx = context(canvas);
     ctx.clearRect(0, 0, px, px);
-    const state = this.cockpit.link.draw(ctx, tile.row, 0, 0, px, px);
-    if (state !== tile.state || state === "blank") {
-      tile.state = state;
-      tile.el.classList.toggle("blank", state === "blank");
-      tile.el.classList.toggle("none", state === "none");
-    }
+    tile.state = this.cockpit.link.draw(ctx, tile.row, 0, 0, px, px);
+  }
+
+  /** What came too late for the frame its tile was made in. @param {any} tile */
+  _late(tile) {
+    this._picture(tile);
+    tile.el.classList.toggle("blank", tile.state === "blank");
+    tile.el.classList.toggle("none", tile.state === "none");
   }
 
   /** @param {number[]} rows */
   onimage(rows) {
     const came = new Set(rows);
-    for (const tile of this.tiles.values()) if (tile.state === "blank" && came.has(tile.row)) this._picture(tile);
+    for (const tile of this.tiles.values()) if (tile.state === "blank" && came.has(tile.row)) this._late(tile);
     if (!this.settling) this.settling = setTimeout(() => {
       this.settling = 0;
-      for (const tile of this.tiles.values()) if (tile.state === "blank") this._picture(tile);
+      for (const tile of this.tiles.values()) if (tile.state === "blank") this._late(tile);
     }, 50);
   }
 
@@ -230,6 +256,8 @@ export class Gallery {
     this.scroller.focus({ preventScroll: true });
     if (place < 0) return;
     if (e.target.closest(".cvb-open")) return this.cockpit.detail.open(place);
+    this.same = this.clicked === place;
+    this.clicked = place;
     if (e.shiftKey) return this._run(place);
     this.anchor = place;
     this._move(place, false);
@@ -240,7 +268,7 @@ export class Gallery {
 
   _double(e) {
     const place = this._placeOf(e);
-    if (place >= 0 && !e.target.closest(".cvb-pick")) this.cockpit.detail.open(place);
+    if (place >= 0 && this.same && !e.shiftKey && !e.ctrlKey && !e.metaKey && !e.target.closest(".cvb-pick")) this.cockpit.detail.open(place);
   }
 
   /** @param {number} row */

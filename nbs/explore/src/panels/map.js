@@ -3,7 +3,7 @@ import { frame } from "../cockpit.js";
 import { makeFacet } from "../facets.js";
 import { makePainter, pixel } from "../points.js";
 import { bdi, clip, count, h, short } from "../text.js";
-import { fitCanvas, PALETTE, ramp, REST, rgb } from "../theme.js";
+import { context, fitCanvas, PALETTE, ramp, REST, rgb } from "../theme.js";
 
 const own = (f) => f.panel === "map";
 
@@ -48,10 +48,14 @@ export class ScatterMap {
     return this.painter.name;
   }
 
+  measure() {
+    this.room = [Math.max(60, this.plot.clientWidth || 320), Math.max(60, this.plot.clientHeight || 260)];
+  }
+
   update(recolour = false) {
     const { cockpit } = this, { engine, state } = cockpit;
     if (!this.painter) this.usePainter(cockpit.spec.painter ?? "");
-    const width = Math.max(60, this.plot.clientWidth || 320), height = Math.max(60, this.plot.clientHeight || 260);
+    const [width, height] = this.room ?? [320, 260];
     if (!this.view || this.view.width !== width || this.view.height !== height) this._fit(width, height);
     const coded = `${this.colour.value} ${state.threshold} ${state.threshold_class}`;
     if (coded !== this.coded || recolour) this._colours();
@@ -256,7 +260,7 @@ export class ScatterMap {
     const canvas = h("canvas", { width: 96, height: 96 });
     this.tipped = best;
     link.want([best], 96);
-    const state = link.draw(canvas.getContext("2d"), best, 0, 0, 96, 96), target = say("target"), pred = say("pred");
+    const state = link.draw(context(canvas), best, 0, 0, 96, 96), target = say("target"), pred = say("pred");
     this.tip.replaceChildren(...(state === "none" ? [] : [canvas]), bdi(pred ?? target ?? `row ${best}`, 30), ...(table.outcome[best] === 1 && target !== null ? [h("small", {}, "is ", bdi(target, 30))] : []));
     this.tip.hidden = false;
     this.tip.style.left = `${Math.min(px + 12, this.view.width - 118)}px`;
@@ -266,7 +270,7 @@ export class ScatterMap {
   /** @param {number[]} rows */
   onimage(rows) {
     const canvas = this.tip.querySelector("canvas");
-    if (!this.tip.hidden && canvas && rows.includes(this.tipped)) this.cockpit.link.draw(canvas.getContext("2d"), this.tipped, 0, 0, 96, 96);
+    if (!this.tip.hidden && canvas && rows.includes(this.tipped)) this.cockpit.link.draw(context(canvas), this.tipped, 0, 0, 96, 96);
   }
 
   focus() {

@@ -38,6 +38,6 @@ export class Slices {
 
   _toggle(s) {
     const own = (f) => f.panel === "slice" && f.values[0] === s.name, there = this.cockpit.state.filters.some(own);
-    this.cockpit.replace((f) => f.panel === "slice", there ? [] : [{ panel: "slice", op: "slice", values: [s.name] }]);
+    this.cockpit.replace((f) => f.panel === "slice", there ? [] : [{ panel: "slice", op: "slice", name: s.name, values: [s.name] }]);
   }
 }

@@ -58,6 +58,10 @@ export class Threshold {
     this.slider.focus();
   }
 
+  measure() {
+    this.room = [Math.max(80, this.plot.clientWidth || 300), Math.max(110, this.plot.clientHeight || 170)];
+  }
+
   update() {
     const { cockpit } = this, { state } = cockpit, t = state.threshold, c = state.threshold_class;
     if (t !== null) {
@@ -89,8 +93,8 @@ export class Threshold {
   }
 
   _draw() {
-    const { cockpit, kind } = this, { theme } = cockpit, width = this.plot.clientWidth || 300, height = Math.max(120, this.plot.clientHeight || 170);
-    const ctx = fitCanvas(this.canvas, width, height), pad = { l: 30, r: 8, t: 6, b: 26 }, w = width - pad.l - pad.r, hh = height - pad.t - pad.b;
+    const { cockpit, kind } = this, { theme } = cockpit, [width, height] = this.room ?? [300, 170];
+    const ctx = fitCanvas(this.canvas, width, height), pad = { l: 30, r: 14, t: 6, b: 26 }, w = width - pad.l - pad.r, hh = height - pad.t - pad.b;
     const x = (v) => pad.l + v * w, y = (v) => pad.t + (1 - v) * hh;
     Object.assign(this, { x, y, w });
     ctx.font = "10.5px system-ui, sans-serif";
@@ -130,7 +134,7 @@ export class Threshold {
       this.note.textContent = "choose a label for its curve";
       return;
     }
-    if (!curve.positives || !curve.negatives) this.note.textContent = curve.positives ? "nothing is wrong here" : "no positives here";
+    if (!curve.positives || !curve.negatives) this.note.textContent = c === null ? (curve.positives ? "nothing is wrong here" : "nothing is right here") : curve.positives ? "no other class here" : "none of this class here";
     else this.note.textContent = kind === "pr" ? `AP ${percent(curve.ranks.average_precision)}` : `AUROC ${percent(curve.ranks.auroc)}`;
     if (curve.partial) this.note.textContent += " where predicted";
     const px = kind === "pr" ? curve.recall : curve.fpr, py = kind === "pr" ? curve.precision : curve.recall;

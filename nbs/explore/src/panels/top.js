@@ -61,12 +61,12 @@ export class TopBar {
     const all = this._all(), now = everything ? all : engine.summary(rows);
     cockpit.headline = { now, all };
     for (const [key, { value, note, el }] of Object.entries(this.parts)) {
-      value.textContent = percent(now[key]);
+      value.textContent = Number.isNaN(now[key]) ? "–" : `${percent(now[key])} %`;
       el.classList.toggle("cvb-dim", Number.isNaN(now[key]));
       if (key === "coverage") el.hidden = state.threshold === null;
       if (key === "accuracy") {
         const [low, high] = cockpit.wilson(now.accuracy, now.decided);
-        note.textContent = `${Number.isNaN(low) ? "" : `[${percent(low)}, ${percent(high)}]`}${everything ? "" : ` all ${percent(all.accuracy)}`}`;
+        note.textContent = `${Number.isNaN(low) ? "" : `[${percent(low)}, ${percent(high)}]`}${everything ? "" : ` · all ${percent(all.accuracy)}`}`;
       } else note.textContent = everything ? " " : `all ${percent(all[key])}`;
     }
     this._expression(state);
@@ -134,10 +134,11 @@ export class TopBar {
     this.verb = verb;
     form.replaceChildren();
     const what = `${count(rows)} image${rows === 1 ? "" : "s"}`, input = verb === "relabel" ? this._classInput() : h("input", { type: "text", required: true, maxlength: 200, "aria-label": "name", placeholder: "name", value: this._suggest(), spellcheck: "false" });
-    form.append(h("label", {}, `${VERBS[verb][0]}: ${what} `, input), h("button", { class: "cvb-button cvb-primary", type: "submit", text: cockpit.link.frozen ? "Copy as Python" : verb === "relabel" ? "Relabel" : "Save" }),
+    form.append(h("label", {}, `${VERBS[verb][0]}: ${what} `, input), h("button", { class: "cvb-button cvb-primary", type: "submit", "data-testid": "verb-ok", text: cockpit.link.frozen ? "Copy as Python" : verb === "relabel" ? "Relabel" : "Save" }),
       h("button", { class: "cvb-button", type: "button", text: "Cancel", onclick: () => this.closeForm() }));
     if (verb === "relabel" && rows > 1 && !cockpit.state.picks) form.append(h("small", { text: `Click images to pick some; none is picked, so all ${count(rows)} change.` }));
     form.hidden = false;
+    input.setAttribute("data-testid", "verb-input");
     this.input = input;
     input.focus();
     input.select?.();
@@ -175,7 +176,7 @@ export class TopBar {
     } else action.name = input.value.trim();
     if (verb !== "relabel" && !action.name) return;
     this.closeForm();
-    if (cockpit.link.frozen) return this.copy(actionCode(action, cockpit.code()));
+    if (cockpit.link.frozen) return this.copy(actionCode(action, cockpit.spec.name || "ev", { ...cockpit.where, ...(picks ? { complete: false } : {}) }, cockpit.engine.selected));
     await cockpit.act(action);
   }
 }
