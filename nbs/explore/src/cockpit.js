@@ -245,9 +245,14 @@ export class Cockpit {
 
   /** `ev.where("…")`, with ids where no condition tells. @param {number} [most] Ids written out */
   code(most = 5000) {
-    const where = this.where, picked = Boolean(this.state.picks?.length), id = this.table.byRole.get("sample_id"), rows = this.engine.selected;
-    const ids = id?.at && (!where.complete || picked) ? Array.from(rows.subarray(0, most), (r) => String(id.at(r))) : null;
+    const where = this.where, picked = Boolean(this.state.picks?.length), ids = !where.complete || picked ? this.ids(most) : null;
     return selectionCode(this.spec.name || "ev", { where: picked ? "" : where.where, complete: where.complete && !picked }, ids);
+  }
+
+  /** Ids of the selection, as far as there are any. @param {number} [most] */
+  ids(most = 100_000) {
+    const id = this.table.byRole.get("sample_id");
+    return id?.at ? Array.from(this.engine.selected.subarray(0, most), (r) => String(id.at(r))) : null;
   }
 
   /** Re-scored numbers of the selection. */

@@ -7,7 +7,7 @@ import { tableFromIPC } from "@uwdata/flechette";
  * @property {string} [label] Name for people
  * @property {"category"|"number"|"bool"|"text"|"id"|"labels"|"scores"} kind
  * @property {string} [role]
- * @property {boolean} [condition] false: no condition can name it
+ * @property {boolean} [local] No condition can name it
  * @property {"date"} [format] Milliseconds since 1970
  */
 /**
@@ -40,7 +40,7 @@ const bit = (bits, i) => (bits[i >> 3] >> (i & 7)) & 1;
 /** One column of the Arrow table as typed arrays. @param {any} source @param {ColumnSpec} spec @param {number} n @returns {Column} */
 export function readColumn(source, spec, n) {
   const { key, label = key, kind, role = "" } = spec;
-  const base = { key, label, kind, role, local: spec.condition === undefined ? LOCAL.has(role) : !spec.condition, format: spec.format ?? "" };
+  const base = { key, label, kind, role, local: spec.local ?? LOCAL.has(role), format: spec.format ?? "" };
   const batch = source?.data?.[0];
   if (source?.data?.length > 1) throw new Error(`column ${key} came in ${source.data.length} batches; one is expected`);
   const known = batch?.nullCount ? batch.validity : null;

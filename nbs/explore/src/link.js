@@ -221,9 +221,9 @@ async function decoded(image) {
 }
 
 /** Draw a whole image into a box, centred; enlarged pixels stay sharp. */
-export function contain(ctx, image, sx, sy, sw, sh, x, y, w, h) {
-  const scale = Math.min(w / sw, h / sh), dw = sw * scale, dh = sh * scale;
-  ctx.imageSmoothingEnabled = scale < 3;
+export function contain(ctx, image, sx, sy, sw, sh, x, y, w, h, most = Infinity) {
+  const scale = Math.min(w / sw, h / sh, most), dw = sw * scale, dh = sh * scale;
+  ctx.imageSmoothingEnabled = scale < 3 || sw > 48;
   ctx.imageSmoothingQuality = scale < 0.5 ? "medium" : "low";
   ctx.drawImage(image, sx, sy, sw, sh, x + (w - dw) / 2, y + (h - dh) / 2, dw, dh);
 }
@@ -244,13 +244,12 @@ export function selectionCode(name, { where, complete }, ids) {
 
 /**
  * What a button of a frozen page gives instead of an action.
- * @param {{verb: string, name?: string, target?: any}} action @param {string} name Of the evaluation
- * @param {{where: string, complete: boolean}} where @param {Uint32Array} rows
+ * @param {{verb: string, name?: string, target?: any}} action @param {string} evaluation What it is called
+ * @param {{where: string, complete: boolean}} where @param {string[]|null} ids Of the selection
  */
-export function actionCode({ verb, name, target }, evaluation, where, rows) {
+export function actionCode({ verb, name, target }, evaluation, where, ids) {
   const what = verb === "relabel" ? (Array.isArray(target) ? `[${target.map(literal).join(", ")}]` : literal(String(target))) : literal(name ?? "");
-  const call = verb === "relabel" ? "relabel" : `to_${verb}`, ruled = where.complete && where.where;
-  const chosen = ruled ? `match_rows(${evaluation}.samples, ${quoted(where.where)}).nonzero()[0].tolist()` : `[${rows.join(", ")}]`;
-  const imports = `${ruled ? "from cvbench.evaluate.evaluation import match_rows\n" : ""}from cvbench.explore.cockpit import explore\n`;
-  return `${imports}\nrows = ${chosen}\nexplore(${evaluation}).${call}(${what}, rows=rows)`;
+  const ruled = where.complete && where.where, listed = `ids=[${(ids ?? []).map(literal).join(", ")}]`;
+  const rows = !ruled ? listed : verb === "slice" ? `where=${quoted(where.where)}` : `ids=${evaluation}.where(${quoted(where.where)}).samples["sample_id"].tolist()`;
+  return `from cvbench.explore.cockpit import explore\n\nexplore(${evaluation}).${verb === "relabel" ? "relabel" : `to_${verb}`}(${what}, ${rows})`;
 }

@@ -3,6 +3,9 @@ import { bdi, clip, count, h, short, visible } from "../text.js";
 import { contain } from "../link.js";
 import { context, fitCanvas, PALETTE, rgb } from "../theme.js";
 
+/** How much a small image is enlarged at most. @param {number} width */
+const enlarged = (width) => Math.max(6, 384 / width);
+
 const THUMB = 72, NEIGHBOURS = 10;
 
 export class Detail {
@@ -23,7 +26,7 @@ export class Detail {
     this.stage = h("div", { class: "cvb-stage" }, this.canvas);
     this.el = h("dialog", { class: "cvb-dialog cvb-detail", "data-testid": "detail", "aria-label": "image in detail", onkeydown: (e) => this._key(e), onclose: () => this._closed(), onclick: (e) => e.target === this.el && this.el.close() },
       h("div", { class: "cvb-detail-inner" },
-        h("header", {}, button("‹", "previous (←)", () => this.step(-1)), button("›", "next (→)", () => this.step(1)), this.title, this.place, h("div", { class: "cvb-spring" }), this.toggles, button("−", "zoom out (−)", () => this._zoom(1 / 1.4)), button("+", "zoom in (+)", () => this._zoom(1.4)), button("1:1", "fit (0)", () => this._reset()), this.pick, this.relabel, button("✕", "close (Esc)", () => this.el.close())),
+        h("header", {}, button("‹", "previous (←)", () => this.step(-1)), button("›", "next (→)", () => this.step(1)), this.title, this.place, h("div", { class: "cvb-spring" }), this.toggles, button("−", "zoom out (−)", () => this._zoom(1 / 1.4)), button("+", "zoom in (+)", () => this._zoom(1.4)), button("Fit", "fit (0)", () => this._reset()), this.pick, this.relabel, button("✕", "close (Esc)", () => this.el.close())),
         h("div", { class: "cvb-detail-body" }, this.stage, h("aside", {}, this.fields, this.nearTitle, this.near))));
     this.hidden = new Set();
   }
@@ -100,7 +103,7 @@ export class Detail {
     this.near.replaceChildren(...this.nearRows.slice(0, NEIGHBOURS).map((r) => {
       const canvas = h("canvas", { width: THUMB * 2, height: THUMB * 2 }), pred = table.byRole.get("pred"), name = pred ? table.value(pred, r) : `row ${r}`;
       const b = h("button", { type: "button", class: `cvb-neighbour${table.outcome[r] === 1 ? " cvb-wrong" : ""}`, "data-neighbour": r, title: clip(name, 80), "aria-label": clip(name, 80), onclick: () => this._to(r) }, canvas, bdi(name, 20));
-      link.draw(context(canvas), r, 0, 0, THUMB * 2, THUMB * 2);
+      b.classList.toggle("cvb-none", link.draw(context(canvas), r, 0, 0, THUMB * 2, THUMB * 2) === "none");
       return b;
     }));
     if (this.nearRows.length) link.want(this.nearRows, 160);
@@ -180,7 +183,7 @@ export class Detail {
         ctx.fillText("no image", w / 2, hh / 2);
       }
       if (state !== "shown") return;
-    } else contain(ctx, detail.image, 0, 0, detail.image.width, detail.image.height, 0, 0, w, hh);
+    } else contain(ctx, detail.image, 0, 0, detail.image.width, detail.image.height, 0, 0, w, hh, enlarged(detail.image.width));
     if (detail?.overlays.length) this._overlays(ctx, w, hh);
   }
 
@@ -191,7 +194,7 @@ export class Detail {
 
   /** Boxes, outlines and text over the image: the target dashed, the prediction solid, a colour for each class. */
   _overlays(ctx, w, hh) {
-    const { detail, cockpit } = this, wide = detail.width || detail.image?.width || w, tall = detail.height || detail.image?.height || hh, s = Math.min(w / wide, hh / tall), ox = (w - wide * s) / 2, oy = (hh - tall * s) / 2, line = 1 / this.zoom;
+    const { detail, cockpit } = this, wide = detail.width || detail.image?.width || w, tall = detail.height || detail.image?.height || hh, s = Math.min(w / wide, hh / tall, (enlarged(detail.image?.width ?? wide) * (detail.image?.width ?? wide)) / wide), ox = (w - wide * s) / 2, oy = (hh - tall * s) / 2, line = 1 / this.zoom;
     ctx.font = `${12 * line}px system-ui, sans-serif`;
     ctx.textBaseline = "bottom";
     let written = 0;

@@ -5,7 +5,7 @@ import { countBars, makeFacet, weakFirst, weakness } from "../facets.js";
 import { bdi, clip, count, h, percent, short } from "../text.js";
 import { fitCanvas } from "../theme.js";
 
-const OPEN = 8, FEW = 6, MORE = 200, HEIGHT = 46, ROLES = new Set(["sample_id", "x", "y", "scores", "embedding", "correct", "target_score", "correct_b", "outcome"]);
+const OPEN = 8, FEW = 6, MORE = 200, HEIGHT = 54, ROLES = new Set(["sample_id", "x", "y", "scores", "embedding", "correct", "target_score", "correct_b", "outcome"]);
 
 export class Facets {
   /** @param {import("../cockpit.js").Cockpit} cockpit */
@@ -46,7 +46,7 @@ export class Facets {
 
   update() {
     const { engine } = this.cockpit, shown = this.views.filter((v) => v.open && !v.el.hidden);
-    this.error = this.cockpit.headline?.now.error ?? NaN;
+    this.error = this.cockpit.headline?.shown.error ?? NaN;
     for (const { f } of shown) countBars(f.facet, engine.outcome, engine.rowsWithout((x) => x.panel === "facet" && x.column === f.facet.key), f.counts);
     this.scale = this._scale(shown);
     for (const view of shown) view.paint();
@@ -271,7 +271,7 @@ class Histogram extends FacetView {
   paint() {
     const { facet } = this.f, filter = this.panel.filter(facet.key), range = this._range(), { theme } = this.panel.cockpit, width = this.panel.width ?? 220;
     this.undo.hidden = !filter;
-    const ctx = fitCanvas(this.canvas, width, HEIGHT), bar = width / this.k, top = 13, tall = HEIGHT - top - 1;
+    const ctx = fitCanvas(this.canvas, width, HEIGHT), bar = width / this.k, top = 22, tall = HEIGHT - top - 1;
     let most = 1;
     for (let b = 0; b < this.k; b++) most = Math.max(most, facet.total[b]);
     const { scale, error: overall } = this.panel;

@@ -204,7 +204,7 @@ export class Gallery {
   _mark(tile, place) {
     const { cockpit } = this, { row } = tile, outcome = cockpit.engine.outcome[row], picked = this.picked.has(row), side = this.grid.tile - GAP;
     if (tile.wide !== side) (tile.wide = side), (tile.el.style.width = tile.canvas.style.width = tile.canvas.style.height = `${side}px`);
-    const kind = outcome === 1 ? "wrong" : outcome === 0 ? "right" : "open", name = `cvb-tile cvb-${kind}${picked ? " cvb-is-picked" : ""}${place === this.cursor ? " cvb-cursor" : ""}${this.caption < CAPTION ? " cvb-bare" : ""}${tile.edit !== undefined ? " cvb-edited" : ""}${tile.state === "blank" ? " blank" : tile.state === "none" ? " none" : ""}`;
+    const kind = outcome === 1 ? "wrong" : outcome === 0 ? "right" : "undecided", name = `cvb-tile cvb-${kind}${picked ? " cvb-is-picked" : ""}${place === this.cursor ? " cvb-cursor" : ""}${this.caption < CAPTION ? " cvb-bare" : ""}${tile.edit !== undefined ? " cvb-edited" : ""}${tile.state === "blank" ? " blank" : tile.state === "none" ? " none" : ""}`;
     if (tile.el.className !== name) tile.el.className = name;
     tile.mark.textContent = kind === "wrong" ? "✗" : kind === "right" ? "✓" : "·";
     tile.el.setAttribute("aria-selected", String(picked));

@@ -80,7 +80,7 @@ export class Threshold {
 
   /** Numbers at the threshold: of one class, or the means over classes. */
   point() {
-    const { now } = this.cockpit.headline, c = this.class;
+    const { shown: now } = this.cockpit.headline, c = this.class;
     if (c !== null) return { precision: now.precision[c], recall: now.recall[c], F1: now.f1[c], coverage: now.n ? now.predicted[c] / now.n : NaN };
     if (this.micro) return { precision: now.micro_precision, recall: now.micro_recall, F1: now.micro_f1, coverage: now.coverage };
     return { precision: now.macro_precision, recall: now.macro_recall, F1: now.macro_f1, coverage: now.coverage };
@@ -171,7 +171,7 @@ export class Threshold {
   }
 
   _reliability(ctx, theme) {
-    const { cockpit, x, y, w } = this, r = cockpit.headline.now.reliability, t = cockpit.state.threshold;
+    const { cockpit, x, y, w } = this, r = cockpit.headline.shown.reliability, t = cockpit.state.threshold;
     ctx.strokeStyle = theme.muted;
     ctx.setLineDash([3, 3]);
     ctx.beginPath();

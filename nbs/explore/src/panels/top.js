@@ -59,7 +59,7 @@ export class TopBar {
     this.count.classList.toggle("cvb-some", rows.length !== table.n);
     const everything = !state.picks?.length && engine.all;
     const all = this._all(), now = everything ? all : engine.summary(rows);
-    cockpit.headline = { now, all };
+    cockpit.headline = { now, all, shown: engine.all ? all : state.picks?.length ? engine.summary(engine.rows) : now };
     for (const [key, { value, note, el }] of Object.entries(this.parts)) {
       value.textContent = Number.isNaN(now[key]) ? "–" : `${percent(now[key])} %`;
       el.classList.toggle("cvb-dim", Number.isNaN(now[key]));
@@ -105,6 +105,7 @@ export class TopBar {
     if (state.picks?.length) this.others.append(h("span", { class: "cvb-chip cvb-picked" }, `${count(state.picks.length)} picked`, h("button", { class: "cvb-x", type: "button", "aria-label": "drop the picks", onclick: () => cockpit.set({ picks: null }) })));
     this.where.title = where ? clip(where, 600) : "every image";
     this.where.classList.toggle("cvb-empty", first);
+    this.where.dataset.empty = state.filters.length || state.picks ? "no condition says it" : "every image";
   }
 
   focusWhere() {
@@ -176,7 +177,7 @@ export class TopBar {
     } else action.name = input.value.trim();
     if (verb !== "relabel" && !action.name) return;
     this.closeForm();
-    if (cockpit.link.frozen) return this.copy(actionCode(action, cockpit.spec.name || "ev", { ...cockpit.where, ...(picks ? { complete: false } : {}) }, cockpit.engine.selected));
+    if (cockpit.link.frozen) return this.copy(actionCode(action, cockpit.spec.name || "ev", { ...cockpit.where, ...(picks ? { complete: false } : {}) }, cockpit.ids()));
     await cockpit.act(action);
   }
 }
