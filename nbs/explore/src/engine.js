@@ -1,6 +1,6 @@
 // From the state (filters, threshold, picks) to counts: what every panel shows is computed here, without a DOM.
 import { filterKey, fit, kindsOf, maskOf, KINDS } from "./filters.js";
-import { binOf, curves, fromBins, fromCounts, rankMetrics } from "./metrics.js";
+import { binOf, fromBins, fromCounts, rank, sweep } from "./metrics.js";
 import { orderColumn, orderOf } from "./sort.js";
 
 export const BINS = 15;
@@ -184,9 +184,12 @@ export class Engine {
     return this._once("right", () => this.table.outcome.map((o) => (o === 2 ? 2 : 1 - o)));
   }
 
-  /** Rows by falling score: of one class, or of the winners. @param {number|null} c @returns {Uint32Array} */
-  scoreOrder(c) {
-    return this._once(`order ${c}`, () => orderOf(c === null ? this.table.score : this.scoresOf(c), true));
+  /** Rows by falling score: of one class, or, for being right, of the winners. @param {number|null} c @returns {import("./metrics.js").Ranked} */
+  ranked(c) {
+    return this._once(`ranked ${c}`, () => {
+      const score = c === null ? this.table.score : this.scoresOf(c);
+      return rank(c === null ? this.right : this.truthOf(c), score, orderOf(score, true));
+    });
   }
 
   /** Bin of the winners' scores. @returns {Uint8Array} */
@@ -313,7 +316,7 @@ export class Engine {
     const known = table.outcome;
     for (let i = 0; i < rows.length; i++) mask[rows[i]] = Number(known[rows[i]] !== 2);
     if (table.scores) {
-      const ranks = Array.from({ length: k }, (_, c) => rankMetrics(this.truthOf(c), this.scoresOf(c), this.scoreOrder(c), mask));
+      const ranks = Array.from({ length: k }, (_, c) => sweep(this.ranked(c), mask));
       out.auroc = ranks.map((r) => r.auroc);
       out.average_precision = ranks.map((r) => r.average_precision);
       out.macro_auroc = nanMean(out.auroc);
@@ -321,7 +324,7 @@ export class Engine {
       Object.assign(out, this._losses(rows));
       if (table.multilabel) Object.assign(out, this._labelCalibration(rows));
     }
-    if (table.score && !table.multilabel) out.confidence = rankMetrics(this.right, table.score, this.scoreOrder(null), mask);
+    if (table.score && !table.multilabel) out.confidence = ranksOf(sweep(this.ranked(null), mask));
     if (table.multilabel) {
       let slips = 0;
       for (let c = 0; c < k; c++) slips += out.predicted[c] + out.actual[c] - 2 * out.hits[c];
@@ -366,11 +369,14 @@ export class Engine {
   curves(c, points = 400) {
     const { table } = this, mask = this.all ? null : this.mask;
     if (c === null && !table.score) return null;
-    const truth = c === null ? this.right : this.truthOf(c), score = c === null ? table.score : this.scoresOf(c), order = this.scoreOrder(c);
-    const partial = c !== null && !table.scores;
-    return { ...curves(truth, score, order, mask, points, partial ? Number.MIN_VALUE : -Infinity), partial, ranks: rankMetrics(truth, score, order, mask) };
+    const key = `${c} ${this.state.filters.map(filterKey).join()}`, partial = c !== null && !table.scores;
+    if (this.curveKey !== key) this.curve = { ...sweep(this.ranked(c), mask, points, partial ? Number.MIN_VALUE : -Infinity), partial };
+    this.curveKey = key;
+    return this.curve;
   }
 }
+
+const ranksOf = ({ auroc, average_precision }) => ({ auroc, average_precision });
 
 const nanMean = (values) => {
   const there = values.filter((v) => !Number.isNaN(v));

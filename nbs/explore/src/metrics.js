@@ -68,66 +68,55 @@ export function fromCounts(hits, predicted, actual) {
 }
 
 /**
- * Area under the ROC curve and average precision of what is selected, with ties.
- * @param {Uint8Array} truth 1 positive, 0 negative, anything else left out @param {ArrayLike<number>} score
- * @param {Uint32Array} order Rows by falling score, NaN last @param {Uint8Array|null} [mask] Rows that count
+ * @typedef {object} Ranked What one score says about one question, best first
+ * @property {Uint32Array} order Rows
+ * @property {Uint8Array} truth 1 positive, 0 negative, 2 unknown; in that order
+ * @property {Float32Array|Float64Array} score In that order, without the NaN at the end
  */
-export function rankMetrics(truth, score, order, mask = null) {
-  let positives = 0, negatives = 0;
-  for (let i = 0; i < order.length; i++) {
-    const r = order[i];
-    if ((mask && !mask[r]) || score[r] !== score[r]) continue;
-    if (truth[r] === 1) positives++;
-    else if (truth[r] === 0) negatives++;
-  }
-  let area = 0, precise = 0, p = 0, q = 0, i = 0;
-  while (i < order.length) {
-    const value = score[order[i]];
-    let dp = 0, dq = 0;
-    for (; i < order.length && (score[order[i]] === value || value !== value); i++) {
-      const r = order[i];
-      if ((mask && !mask[r]) || value !== value) continue;
-      if (truth[r] === 1) dp++;
-      else if (truth[r] === 0) dq++;
-    }
-    p += dp, q += dq;
-    if (dp) (area += dp * (negatives - q + dq / 2)), (precise += (dp * p) / (p + q));
-  }
-  return { auroc: divide(area, positives * negatives), average_precision: divide(precise, positives), positives, negatives };
+
+/**
+ * Rows by falling score, laid out so that a sweep over them reads memory in order.
+ * @param {Uint8Array} truth By row @param {Float32Array|Float64Array} score By row @param {Uint32Array} order Rows by falling score, NaN last
+ * @returns {Ranked}
+ */
+export function rank(truth, score, order) {
+  let n = order.length;
+  while (n && score[order[n - 1]] !== score[order[n - 1]]) n--;
+  const sorted = score instanceof Float32Array ? new Float32Array(n) : new Float64Array(n), answers = new Uint8Array(n);
+  for (let i = 0; i < n; i++) (sorted[i] = score[order[i]]), (answers[i] = truth[order[i]]);
+  return { order: order.subarray(0, n), truth: answers, score: sorted };
 }
 
 /**
- * Points of the precision-recall and ROC curves, at most about `points` of them, one a distinct score.
- * @param {Uint8Array} truth @param {ArrayLike<number>} score @param {Uint32Array} order @param {Uint8Array|null} mask
- * @param {number} [points] @param {number} [floor] Scores below it are not ranked, so that the curve ends there
+ * Area under the ROC curve, average precision, and points of the precision-recall and ROC curves, of the rows that count; with ties.
+ * @param {Ranked} ranked @param {Uint8Array|null} [mask] Rows that count @param {number} [points] About as many points, 0 for none
+ * @param {number} [floor] Scores below it are not ranked, so that the curves end there
  */
-export function curves(truth, score, order, mask = null, points = 400, floor = -Infinity) {
-  let positives = 0, negatives = 0;
-  for (let i = 0; i < order.length; i++) {
-    const r = order[i];
-    if (mask && !mask[r]) continue;
-    if (truth[r] === 1) positives++;
-    else if (truth[r] === 0) negatives++;
+export function sweep({ order, truth, score }, mask = null, points = 0, floor = -Infinity) {
+  const all = order.length, places = new Uint32Array(all);
+  let n = 0, positives = 0;
+  for (let i = 0; i < all; i++) {
+    places[n] = i;
+    const counts = truth[i] < 2 && (!mask || mask[order[i]] === 1);
+    n += Number(counts);
+    positives += Number(counts && truth[i] === 1);
   }
-  const out = { threshold: [], precision: [], recall: [], fpr: [], positives, negatives };
-  const step = Math.max(1, (positives + negatives) / points);
-  let p = 0, q = 0, i = 0, last = -Infinity;
-  const push = (t) => {
-    out.threshold.push(t), out.precision.push(p / (p + q)), out.recall.push(divide(p, positives)), out.fpr.push(divide(q, negatives));
-    last = p + q;
-  };
-  while (i < order.length) {
-    const value = score[order[i]];
-    if (!(value >= floor)) break;
-    for (; i < order.length && score[order[i]] === value; i++) {
-      const r = order[i];
-      if (mask && !mask[r]) continue;
-      if (truth[r] === 1) p++;
-      else if (truth[r] === 0) q++;
+  const negatives = n - positives, step = points ? n / points : Infinity, curve = { threshold: [], precision: [], recall: [], fpr: [] };
+  let area = 0, precise = 0, p = 0, q = 0, last = -Infinity;
+  for (let i = 0; i < n; ) {
+    const value = score[places[i]], dp = p, dq = q;
+    for (; i < n && score[places[i]] === value; i++) {
+      const yes = truth[places[i]];
+      p += yes;
+      q += 1 - yes;
     }
-    if (p + q > 0 && (p + q - last >= step || p + q === positives + negatives || last < step * 8)) if (p + q > last) push(value);
+    if (p > dp) (area += (p - dp) * (negatives - q + (q - dq) / 2)), (precise += ((p - dp) * p) / (p + q));
+    if (points && value >= floor && (p + q - last >= Math.min(step, (p + q) / 8) || i === n)) {
+      curve.threshold.push(value), curve.precision.push(p / (p + q)), curve.recall.push(divide(p, positives)), curve.fpr.push(divide(q, negatives));
+      last = p + q;
+    }
   }
-  return out;
+  return { ...curve, auroc: divide(area, positives * negatives), average_precision: divide(precise, positives), positives, negatives };
 }
 
 /** Inner edges of equal bins between 0 and 1, as numpy.linspace gives them. @param {number} bins */

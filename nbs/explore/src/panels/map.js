@@ -1,6 +1,7 @@
 // The map of embeddings: a drag is a lasso, the colour is any column.
 import { frame } from "../cockpit.js";
 import { makeFacet } from "../facets.js";
+import { thin } from "../path.js";
 import { makePainter, pixel } from "../points.js";
 import { bdi, clip, count, h, short } from "../text.js";
 import { context, fitCanvas, PALETTE, ramp, REST, rgb } from "../theme.js";
@@ -283,20 +284,3 @@ export class ScatterMap {
 }
 
 const single = (values) => (values instanceof Float32Array ? values : Float32Array.from(values));
-
-/** A path without the corners that hardly bend it (Ramer, Douglas and Peucker). @param {[number, number][]} path @param {number} most */
-export function thin(path, most) {
-  if (path.length < 4) return path;
-  const keep = new Uint8Array(path.length), stack = [[0, path.length - 1]];
-  keep[0] = keep[path.length - 1] = 1;
-  while (stack.length) {
-    const [a, b] = stack.pop(), [ax, ay] = path[a], dx = path[b][0] - ax, dy = path[b][1] - ay, l = Math.hypot(dx, dy);
-    let far = -1, at = 0;
-    for (let i = a + 1; i < b; i++) {
-      const d = l ? Math.abs((path[i][0] - ax) * dy - (path[i][1] - ay) * dx) / l : Math.hypot(path[i][0] - ax, path[i][1] - ay);
-      if (d > far) (far = d), (at = i);
-    }
-    if (far > most) (keep[at] = 1), stack.push([a, at], [at, b]);
-  }
-  return path.filter((_, i) => keep[i]);
-}

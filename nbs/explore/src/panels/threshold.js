@@ -135,7 +135,7 @@ export class Threshold {
       return;
     }
     if (!curve.positives || !curve.negatives) this.note.textContent = c === null ? (curve.positives ? "nothing is wrong here" : "nothing is right here") : curve.positives ? "no other class here" : "none of this class here";
-    else this.note.textContent = kind === "pr" ? `AP ${percent(curve.ranks.average_precision)}` : `AUROC ${percent(curve.ranks.auroc)}`;
+    else this.note.textContent = kind === "pr" ? `AP ${percent(curve.average_precision)}` : `AUROC ${percent(curve.auroc)}`;
     if (curve.partial) this.note.textContent += " where predicted";
     const px = kind === "pr" ? curve.recall : curve.fpr, py = kind === "pr" ? curve.precision : curve.recall;
     if (kind === "roc") {
