@@ -45,6 +45,10 @@ export function readColumn(source, spec, n) {
   if (source?.data?.length > 1) throw new Error(`column ${key} came in ${source.data.length} batches; one is expected`);
   const known = batch?.nullCount ? batch.validity : null;
   const valid = (i) => !known || bit(known, i);
+  if (kind === "scores" || role === "scores") {
+    const values = batch?.children?.[0].values ?? new Float32Array(0);
+    return { ...base, kind: "scores", values, width: n ? Math.round(values.length / n) : 0 };
+  }
   if (kind === "category") return { ...base, ...readCategory(source, batch, valid, n) };
   if (kind === "bool") {
     const codes = new Int8Array(n);
@@ -55,10 +59,6 @@ export function readColumn(source, spec, n) {
   if (kind === "labels") {
     const items = batch ? Int32Array.from(batch.children[0].values) : new Int32Array(0);
     return { ...base, offsets: batch ? Int32Array.from(batch.offsets).subarray(0, n + 1) : new Int32Array(n + 1), items };
-  }
-  if (kind === "scores" || batch?.children?.length) {
-    const values = batch?.children[0].values ?? new Float32Array(0);
-    return { ...base, kind: "scores", values, width: n ? Math.round(values.length / n) : 0 };
   }
   return { ...base, at: (row) => source.at(row) };
 }

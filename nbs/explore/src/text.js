@@ -1,15 +1,12 @@
 // Text of the data set is data: it is shown with textContent, isolated, with what cannot be seen made visible.
 
-const named = { 0x7f: "␡" };
-
 /** A string with control characters and direction overrides made visible. @param {unknown} value @returns {string} */
 export function visible(value) {
   const text = typeof value === "string" ? value : String(value);
   // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g, (c) => {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (c) => {
     const code = c.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    return named[code] ?? `‹${code.toString(16).toUpperCase().padStart(4, "0")}›`;
+    return `‹${code.toString(16).toUpperCase().padStart(code < 256 ? 2 : 4, "0")}›`;
   });
 }
 

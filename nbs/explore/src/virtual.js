@@ -12,10 +12,10 @@ export const MOST_PIXELS = 8_000_000;
  * @property {number} height Height given to the scroller
  */
 
-/** @param {number} n @param {number} width @param {number} size Wanted tile width @param {number} extra Height beside the image @returns {Grid} */
-export function layout(n, width, size, extra) {
+/** @param {number} n @param {number} width @param {number} size Wanted tile width @param {number} extra Height beside the image @param {boolean} [pictures] @returns {Grid} */
+export function layout(n, width, size, extra, pictures = true) {
   const columns = Math.max(1, Math.floor(width / size)), tile = Math.max(1, Math.floor(width / columns));
-  const line = tile + extra, lines = Math.ceil(n / columns), real = lines * line;
+  const line = (pictures ? tile : 0) + extra, lines = Math.ceil(n / columns), real = lines * line;
   return { columns, lines, tile, line, real, height: Math.min(real, MOST_PIXELS) };
 }
 

@@ -1,6 +1,6 @@
 // What was taken for what. Drawn on one canvas; transparent cells above it take the mouse, the keys and the screen reader.
 import { frame } from "../cockpit.js";
-import { groupClasses, mostConfused, worstFirst } from "../groups.js";
+import { groupClasses, MOST, mostConfused, worstFirst } from "../groups.js";
 import { bdi, clip, count, h, percent } from "../text.js";
 import { context, fitCanvas, fitText, rgb } from "../theme.js";
 
@@ -24,6 +24,7 @@ export class Confusion {
     this.k = table.classes.length;
     this.multilabel = table.multilabel;
     if (this.multilabel) this.by.hidden = true;
+    else if (this.k > MOST) this.by.selectedIndex = 1; // groups would outweigh single classes
     this.path = [];
     this._regroup();
   }
@@ -31,7 +32,7 @@ export class Confusion {
   _regroup() {
     const { engine, table } = this.cockpit, inside = this.path[this.path.length - 1];
     if (!inside) {
-      if (this.k <= 30) this.lines = Array.from({ length: this.k }, (_, i) => [i]);
+      if (this.k <= MOST) this.lines = Array.from({ length: this.k }, (_, i) => [i]);
       else this.lines = groupClasses((this.ranked ??= table.multilabel ? this._worstLabels() : worstFirst(engine.confusion(null), this.k)));
     } else this.lines = groupClasses(inside);
     this.to = new Int32Array(this.k + 1).fill(-1);
@@ -103,7 +104,7 @@ export class Confusion {
     const height = Math.max(150, tall - 2);
     const left = Math.min(longest + 10, width * (this.multilabel ? 0.4 : 0.3)), room = height - 4;
     const slanted = !this.multilabel && (width - left) / wide < longest + 6;
-    const top = this.multilabel ? 18 : slanted ? Math.min(longest + 10, height * 0.27) : 18;
+    const top = this.multilabel ? 18 : slanted ? Math.min(longest + 10, height * 0.34) : 18;
     const cw = Math.max(3, Math.floor((width - left - 2) / wide)), ch = Math.max(3, Math.min(this.multilabel ? 26 : 44, Math.floor((room - top) / g)));
     this.at = { left, top, cw: Math.min(cw, this.multilabel ? 90 : Math.max(ch * 1.9, 8)), ch, slanted, width, height };
     const { at } = this, cells = [], focus = this.focused ?? "0,0";

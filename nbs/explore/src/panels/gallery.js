@@ -24,10 +24,13 @@ export class Gallery {
     this.empty = h("p", { class: "cvb-nothing", hidden: true }, "No image is left. ", h("button", { class: "cvb-link", type: "button", text: "Undo", onclick: () => cockpit.undo() }), " or ", h("button", { class: "cvb-link", type: "button", text: "clear the filters", onclick: () => cockpit.clear() }), ".");
     this.scroller = h("div", { class: "cvb-scroller", tabindex: "0", role: "listbox", "aria-multiselectable": "true", "aria-label": "images", onkeydown: (e) => this._key(e), onscroll: () => this._scrolled(), onclick: (e) => this._click(e), ondblclick: (e) => this._double(e) }, this.sizer);
     this.scroller.addEventListener("wheel", (e) => this._wheel(e), { passive: false });
+    if (!table.n) this.empty.replaceChildren("There are no images.");
     body.append(this.scroller, this.empty);
+    this.pictures = Boolean(cockpit.spec.images || cockpit.spec.sprites?.length);
+    this.el.classList.toggle("cvb-textual", !this.pictures);
     this.tiles = new Map();
     this.spare = [];
-    this.offset = 0;
+    this.offset = this.expected = 0;
     this.cursor = 0;
     this.picked = new Set();
     this.id = `cvb${Math.random().toString(36).slice(2, 8)}`;
@@ -81,7 +84,8 @@ export class Gallery {
     const [width, view] = this.room ?? [600, 400];
     this.caption = this.size >= 90 && this.labels.checked ? CAPTION : 4;
     this.view = view;
-    this.grid = layout(this.rows.length, width, this.size + GAP, this.caption);
+    if (!this.pictures) this.caption = CAPTION;
+    this.grid = layout(this.rows.length, width, (this.pictures ? this.size : Math.max(112, this.size)) + GAP, this.caption + (this.pictures ? 0 : GAP), this.pictures);
     const tall = this.grid.height !== this.tall;
     if (tall) this.sizer.style.height = `${(this.tall = this.grid.height)}px`;
     this.empty.hidden = this.rows.length > 0;
@@ -94,7 +98,7 @@ export class Gallery {
   _place() {
     this.offset = Math.max(0, Math.min(this.offset, this.grid.real - this.view));
     const top = toScroll(this.grid, this.offset, this.view);
-    if (Math.abs(top - (this.expected ?? 0)) < 0.01) return;
+    if (Math.abs(top - this.expected) < 0.01) return;
     this.scroller.scrollTop = top;
     this.expected = this.scroller.scrollTop;
   }
@@ -120,7 +124,7 @@ export class Gallery {
 
   _render(all) {
     const { grid, rows, tiles } = this, n = rows.length, [first, last] = visibleRange(grid, this.offset, this.view, n);
-    const over = grid.columns, from = Math.max(0, first - over), to = Math.min(n, last + over), shift = (this.expected ?? 0) - this.offset;
+    const over = grid.columns, from = Math.max(0, first - over), to = Math.min(n, last + over), shift = this.expected - this.offset;
     for (const [place, tile] of tiles) {
       if (place >= from && place < to && tile.row === rows[place]) continue;
       tiles.delete(place);
