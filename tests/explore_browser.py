@@ -28,9 +28,17 @@ def artefacts(tmp_path) -> Path:
 @contextmanager
 def chromium():
     "A browser, or a skip that says what to install"
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     flags += ["--disable-quic", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with playwright.sync_playwright() as p:
         try:
@@ -63,7 +71,12 @@ class Lab:
 
     def __enter__(self):
         options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}"]
-        options += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--LabApp.news_url=None"]
+        options += [
+            "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=",
+            "--ServerApp.password=",
+            "--LabApp.news_url=None",
+        ]
         self.log = open(self.folder / "lab.log", "w")
         command = [sys.executable, "-m", "jupyter", "lab", *options, f"--ServerApp.root_dir={self.folder}"]
         self.job = subprocess.Popen(command, env=self.env, stdout=self.log, stderr=subprocess.STDOUT)
@@ -118,7 +131,10 @@ def watch(page) -> dict[str, list[str]]:
     seen: dict[str, list[str]] = {"errors": [], "requests": [], "dialogs": []}
     page.on("console", lambda m: seen["errors"].append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: seen["errors"].append(str(e)))
-    page.on("request", lambda r: seen["requests"].append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda r: seen["requests"].append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None,
+    )
     page.on("dialog", lambda d: (seen["dialogs"].append(d.message), d.dismiss()))
     return seen
 
