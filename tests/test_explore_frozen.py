@@ -10,7 +10,17 @@ import subprocess
 import numpy as np
 import pytest
 from explore_browser import (
-    BUNDLE, ROOT, artefacts, chromium, click_cell, count, drag_lasso, inside, set_threshold, wait_for, watch,
+    BUNDLE,
+    ROOT,
+    artefacts,
+    chromium,
+    click_cell,
+    count,
+    drag_lasso,
+    inside,
+    set_threshold,
+    wait_for,
+    watch,
 )  # fmt: skip
 from PIL import Image
 
@@ -61,7 +71,7 @@ def opened(browser, tmp_path):
         )
         tab = context.new_page()
         tab.set_default_timeout(30_000)
-        contexts.append(seen := watch(tab))
+        contexts.append(watch(tab))
         tab.goto(path.as_uri())
         tab.wait_for_selector('.cvb[data-ready="1"]')
         return tab

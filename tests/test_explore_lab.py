@@ -8,7 +8,17 @@ import nbformat
 import numpy as np
 import pytest
 from explore_browser import (
-    ROOT, Lab, artefacts, chromium, click_cell, count, drag_lasso, inside, set_threshold, wait_for, watch,
+    ROOT,
+    Lab,
+    artefacts,
+    chromium,
+    click_cell,
+    count,
+    drag_lasso,
+    inside,
+    set_threshold,
+    wait_for,
+    watch,
 )  # fmt: skip
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -115,7 +125,7 @@ def test_the_tutorial_by_mouse(page, lab, tmp_path):
     x, y = (np.array(lab.python(f"{table}['_{c}'].to_pylist()")) for c in "xy")
     ids = np.array(lab.python("ev.samples['sample_id'].tolist()"))
     lassoed = [i for i in ids[inside(polygon, x, y)] if i in expected]
-    assert 0 < len(lassoed)
+    assert len(lassoed) > 0
     assert lab.python("cockpit.selected") == lassoed
     view = lab.python("str(cockpit.view)")
     assert lab.python(f"({view}).samples['sample_id'].tolist()") == lassoed
