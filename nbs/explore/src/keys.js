@@ -17,6 +17,8 @@ export const KEYS = [
   ["?", "this list"],
 ];
 
+const OURS = new Set(["z", "y", "c", "x", "v", "a"]);
+
 /** @param {import("./cockpit.js").Cockpit} cockpit */
 export function bindKeys(cockpit) {
   const { root } = cockpit;
@@ -57,6 +59,17 @@ export function bindKeys(cockpit) {
     else return;
     e.preventDefault();
   };
+  // JupyterLab hears keys before this element does and keeps off where the attribute is set: it keeps Ctrl S and the like
+  const share = (e) => {
+    if (!root.contains(e.target)) return;
+    const theirs = (e.ctrlKey || e.metaKey) && !OURS.has(e.key.toLowerCase());
+    if (theirs) root.removeAttribute("data-lm-suppress-shortcuts");
+    else root.setAttribute("data-lm-suppress-shortcuts", "true");
+  };
+  window.addEventListener("keydown", share, true);
   root.addEventListener("keydown", listen);
-  return () => root.removeEventListener("keydown", listen);
+  return () => {
+    window.removeEventListener("keydown", share, true);
+    root.removeEventListener("keydown", listen);
+  };
 }

@@ -2,7 +2,7 @@
 import { context } from "./theme.js";
 import { literal } from "./where.js";
 
-const ANSWER_MS = 20_000, LARGEST_BATCH = 64, IN_FLIGHT = 3;
+const ANSWER_MS = 20_000, LARGEST_BATCH = 64, IN_FLIGHT = 3, SIZES = [64, 80, 128, 160, 320];
 
 /**
  * @typedef {object} Detail
@@ -26,7 +26,9 @@ export class Live {
     this.bitmaps = new Map();
     this.none = new Set();
     this.inFlight = new Map();
-    this.size = spec.thumb?.size ?? 128;
+    this.size = SIZES[0];
+    this.small = new Set();
+    this.wishes = new Map();
     this.onimage = (/** @type {number[]} */ _rows) => {};
     this.listen = (msg, buffers) => this._hear(msg, buffers);
     model.on("msg:custom", this.listen);
@@ -62,16 +64,20 @@ export class Live {
     return { id, answer };
   }
 
-  /** Rows on screen and about to be, most urgent first. @param {ArrayLike<number>} rows @param {number} size */
-  want(rows, size) {
+  /**
+   * Rows on screen and about to be, most urgent first; what was wanted before and is not any more is cancelled.
+   * @param {ArrayLike<number>} rows @param {string} who Asks; each has its own wishes @param {number} [size] Pixels a side
+   */
+  want(rows, who, size = this.size) {
     if (!this.spec.images) return;
-    const wanted = size <= 80 ? 80 : size <= 160 ? 160 : 320;
-    if (wanted > this.size && wanted > (this.spec.thumb?.size ?? 0)) {
-      this.size = wanted;
-      this.bitmaps.clear();
+    const wanted = SIZES.find((s) => s >= size) ?? SIZES[SIZES.length - 1];
+    if (wanted > this.size) {
+      this.size = wanted; // those there are stay until the larger ones come
+      this.small = new Set([...this.small, ...this.bitmaps.keys()]);
     }
-    this.wanted = rows;
-    const set = new Set(Array.from(rows));
+    this.wishes.set(who, Array.from(rows));
+    this.wanted = [...(this.wishes.get("detail") ?? []), ...(this.wishes.get("tip") ?? []), ...(this.wishes.get("gallery") ?? [])];
+    const set = new Set(this.wanted);
     for (const [id, batch] of this.inFlight) {
       if (batch.some((r) => set.has(r))) continue;
       this.inFlight.delete(id);
@@ -91,7 +97,7 @@ export class Live {
     };
     for (let i = 0; i < rows.length && this.inFlight.size < IN_FLIGHT; i++) {
       const r = rows[i];
-      if (this.bitmaps.has(r) || this.none.has(r) || flying.has(r)) continue;
+      if ((this.bitmaps.has(r) && !this.small.has(r)) || this.none.has(r) || flying.has(r)) continue;
       batch.push(r);
       if (batch.length === LARGEST_BATCH) go();
     }
@@ -126,8 +132,10 @@ export class Live {
   }
 
   _keep(row, bitmap) {
+    this.bitmaps.get(row)?.close?.();
     this.bitmaps.delete(row);
     this.bitmaps.set(row, bitmap);
+    this.small.delete(row);
     if (this.bitmaps.size > 1500) {
       const [old] = this.bitmaps.keys();
       this.bitmaps.get(old).close?.();

@@ -58,7 +58,7 @@ export class Detail {
     this._reset();
     this._fields(Object.fromEntries(table.columns.filter((c) => c.kind !== "scores").map((c) => [c.label, table.value(c, row)])));
     this._neighbours(null);
-    link.want([row], 320);
+    link.want([row], "detail");
     try {
       const detail = await link.detail(row);
       if (this.row !== row || !this.el.open) return;
@@ -106,7 +106,7 @@ export class Detail {
       b.classList.toggle("cvb-none", link.draw(context(canvas), r, 0, 0, THUMB * 2, THUMB * 2) === "none");
       return b;
     }));
-    if (this.nearRows.length) link.want(this.nearRows, 160);
+    if (this.nearRows.length) link.want([this.row, ...this.nearRows], "detail");
   }
 
   /** @param {number} row */
@@ -234,6 +234,7 @@ export class Detail {
 
   _closed() {
     this.detail = null;
+    this.cockpit.link.want([], "detail");
     this.cockpit.gallery?.focus();
   }
 }

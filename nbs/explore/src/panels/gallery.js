@@ -168,7 +168,7 @@ export class Gallery {
     add(first, last);
     if (down) add(last, last + 2 * span), add(first - span, first);
     else add(first - 2 * span, first), add(last, last + span);
-    this.cockpit.link.want(wanted, Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
+    this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
   }
 
   _tile() {
@@ -236,7 +236,7 @@ export class Gallery {
   /** @param {number[]} rows */
   onimage(rows) {
     const came = new Set(rows);
-    for (const tile of this.tiles.values()) if (tile.state === "blank" && came.has(tile.row)) this._late(tile);
+    for (const tile of this.tiles.values()) if (came.has(tile.row)) this._late(tile);
     if (!this.settling) this.settling = setTimeout(() => {
       this.settling = 0;
       for (const tile of this.tiles.values()) if (tile.state === "blank") this._late(tile);

@@ -20,7 +20,7 @@ export class ScatterMap {
     const { el, body } = frame("map", "Map", h("label", {}, "colour ", this.colour), this.mode, this.reset, this.drop);
     this.el = el;
     this.ground = h("div", { class: "cvb-ground" });
-    this.over = h("canvas", { class: "cvb-over", tabindex: "0", role: "img", "data-testid": "map", onpointerdown: (e) => this._down(e), ondblclick: () => this._home(), onkeydown: (e) => this._key(e), onpointermove: (e) => this._hover(e), onpointerleave: () => (this.tip.hidden = true) });
+    this.over = h("canvas", { class: "cvb-over", tabindex: "0", role: "img", "data-testid": "map", onpointerdown: (e) => this._down(e), ondblclick: () => this._home(), onkeydown: (e) => this._key(e), onpointermove: (e) => this._hover(e), onpointerleave: () => this._untip() });
     this.over.addEventListener("wheel", (e) => this._wheel(e), { passive: false });
     this.legend = h("div", { class: "cvb-legend" });
     this.tip = h("div", { class: "cvb-tip", hidden: true });
@@ -248,24 +248,29 @@ export class ScatterMap {
 
   /** The nearest image under the mouse. */
   _hover(e) {
-    if (e.buttons || this.xs.length > 200_000) return void (this.tip.hidden = true);
+    if (e.buttons || this.xs.length > 200_000) return this._untip();
     const [x, y] = this._data(e), reach = 6 / this.view.scale;
     let best = -1, least = reach * reach;
     for (let i = 0; i < this.xs.length; i++) {
       const d = (this.xs[i] - x) ** 2 + (this.ys[i] - y) ** 2;
       if (d < least) (least = d), (best = i);
     }
-    if (best < 0) return void (this.tip.hidden = true);
+    if (best < 0) return this._untip();
     if (this.over.title) this.over.removeAttribute("title");
     const { table, link } = this.cockpit, say = (role) => (table.byRole.get(role) ? table.value(table.byRole.get(role), best) : null), [px, py] = this._screen([this.xs[best], this.ys[best]]);
     const canvas = h("canvas", { width: 96, height: 96 });
     this.tipped = best;
-    link.want([best], 96);
+    link.want([best], "tip");
     const state = link.draw(context(canvas), best, 0, 0, 96, 96), target = say("target"), pred = say("pred");
     this.tip.replaceChildren(...(state === "none" ? [] : [canvas]), bdi(pred ?? target ?? `row ${best}`, 30), ...(table.outcome[best] === 1 && target !== null ? [h("small", {}, "is ", bdi(target, 30))] : []));
     this.tip.hidden = false;
     this.tip.style.left = `${Math.min(px + 12, this.view.width - 118)}px`;
     this.tip.style.top = `${Math.min(py + 12, this.view.height - 130)}px`;
+  }
+
+  _untip() {
+    if (!this.tip.hidden) this.cockpit.link.want([], "tip");
+    this.tip.hidden = true;
   }
 
   /** @param {number[]} rows */
