@@ -69,6 +69,7 @@ export class Threshold {
       const of = c === null ? "" : String(c);
       if (this.of.value !== of) this.of.value = of;
     }
+    else if (document.activeElement !== this.slider) this.slider.value = "0";
     if (document.activeElement !== this.number) this.number.value = t === null ? "" : String(Number(t.toPrecision(6)));
     this.el.classList.toggle("cvb-unset", t === null);
     this.off.disabled = t === null;
