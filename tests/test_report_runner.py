@@ -60,7 +60,7 @@ def check_scripts(page, text):
     for attrs, body in page.scripts:
         if attrs == {"type": "application/json"}:
             json.loads(body)
-    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    (policy,) = re.findall(r'content="([^"]*)"', *re.findall(r"<meta[^>]*Content-Security-Policy[^>]*>", text))
     allowed = [p.split()[1:] for p in policy.split(";") if p.split()[0].startswith("script-src")]
     if not programs:
         assert not allowed and "script" not in page.tags

@@ -130,13 +130,10 @@ def make_map(
     "The projection of features: from the store, or computed and stored"
     folder = Path(store or load_settings().store) / "cache"
     about = {**key, "method": method, "random_state": random_state}
-    kept = open_array("map", about, n, (2,), "float32", folder=folder) if n else "no rows"
+    kept = open_array("map", about, 1, (n, 2), "float32", folder=folder) if n else "no rows"
     if isinstance(kept, str):  # no room on the disk
         return project(read(), method, random_state)
-    rows = np.arange(n)
-    if len(kept.missing()):
-        kept.write(rows, project(read(), method, random_state))
-    return kept.read(rows, lambda r: project(read(), method, random_state)[r])
+    return kept.read(np.zeros(1, int), lambda _: project(read(), method, random_state)[None])[0]
 
 # %% ../../nbs/51_explore.embedding.ipynb #Neighbours
 class Neighbours:

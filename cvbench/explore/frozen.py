@@ -93,10 +93,10 @@ def add_bundle(
     if '<div class="cvbench-frozen">' not in page:
         return page
     script, css = read_bundle()
-    policy = re.search(r'(<meta http-equiv="Content-Security-Policy" content=")([^"]*)(">)', page)
-    if policy and script_policy() not in policy[2]:
-        opened = f"{policy[2]}; script-src {script_policy()}".replace("img-src data:", "img-src data: blob:")
-        page = page[: policy.start(2)] + opened + page[policy.end(2) :]
+    policy = re.search(r"<meta[^>]*Content-Security-Policy[^>]*>", page)
+    if policy and script_policy() not in policy[0]:
+        opened = policy[0].replace("default-src 'none'", f"default-src 'none'; script-src {script_policy()}")
+        page = page.replace(policy[0], opened, 1)
     head, _, rest = page.partition("</head>")
     body, _, tail = rest.rpartition("</body>")
     return f"{head}<style>\n{css}\n</style>\n</head>{body}<script>{script}</script>\n</body>{tail}"
