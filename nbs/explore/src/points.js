@@ -82,15 +82,15 @@ export class Raster {
   destroy() {}
 }
 
-const VERTEX = `attribute vec2 at; attribute float code; attribute float on; uniform vec4 view; uniform float size; uniform float pass; uniform sampler2D palette; uniform vec4 dim; varying vec4 colour;
+const VERTEX = `attribute vec2 at; attribute float code; attribute float on; uniform vec4 view; uniform mediump float size; uniform float pass; uniform sampler2D palette; uniform vec4 dim; varying vec4 colour;
 void main() {
   bool skip = pass < 0.5 ? on > 0.5 : on < 0.5;
   gl_Position = skip || at.x != at.x || at.y != at.y ? vec4(2., 2., 2., 1.) : vec4((at - view.xy) * view.zw, 0., 1.);
   gl_PointSize = size;
   colour = pass < 0.5 ? dim : texture2D(palette, vec2((code + .5) / 256., .5));
 }`;
-const FRAGMENT = `precision mediump float; varying vec4 colour; uniform float size;
-void main() { vec2 d = gl_PointCoord - .5; float a = size < 3. ? 1. : smoothstep(.5, .5 - 1.2 / size, length(d)); gl_FragColor = vec4(colour.rgb, 1.) * colour.a * a; }`;
+const FRAGMENT = `precision mediump float; varying vec4 colour; uniform mediump float size;
+void main() { vec2 d = gl_PointCoord - .5; float a = size < 3. ? 1. : 1. - smoothstep(.5 - 1.2 / size, .5, length(d)); gl_FragColor = vec4(colour.rgb, 1.) * colour.a * a; }`;
 
 /** Draws with WebGL; throws where there is none. */
 export class Points {
