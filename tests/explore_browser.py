@@ -76,6 +76,7 @@ class Lab:
             "--IdentityProvider.token=",
             "--ServerApp.password=",
             "--LabApp.news_url=None",
+            "--LabApp.expose_app_in_browser=True",
         ]
         self.log = open(self.folder / "lab.log", "w")
         command = [sys.executable, "-m", "jupyter", "lab", *options, f"--ServerApp.root_dir={self.folder}"]
