@@ -17,7 +17,7 @@ import { ScatterMap } from "./panels/map.js";
 import { Gallery } from "./panels/gallery.js";
 import { Detail } from "./panels/detail.js";
 
-const UNDO = 200;
+const UNDO = 200, SLOW_FRAME = 80;
 const ALL = ["gallery", "confusion", "threshold", "map", "facets", "slices", "compare"];
 
 /** A panel's frame. @param {string} name @param {string} title @param {...any} controls */
@@ -129,7 +129,7 @@ export class Cockpit {
   // --- state
 
   get state() {
-    return this.engine.state;
+    return this.pending?.[0] ?? this.engine.state;
   }
 
   /**
@@ -151,33 +151,40 @@ export class Cockpit {
     this._update(next, start, quiet);
   }
 
-  /** Apply a state now if nothing was painted in this frame, otherwise with the next one. */
+  /** Apply a state now if nothing was painted since the last frame, otherwise with the next one. */
   _update(next, start, quiet) {
     if (this.busy) {
-      this.pending = [next, this.pending?.[1] ?? start, quiet];
-      this.engine.state = { ...this.engine.state, ...next };
+      this.pending = [next, this.pending?.[1] ?? start, quiet && (this.pending?.[2] ?? true)];
       return;
     }
-    const before = this.settled ?? this.engine.state;
-    this.engine.state = before;
+    const before = this.engine.state;
     try {
       this.engine.apply(next);
     } catch (e) {
       this.engine.apply(before);
       throw e;
     }
-    this.settled = next;
     this._paint();
     performance.measure("cvb:update", { start, end: performance.now(), detail: { rows: this.table.n } });
     if (!quiet) this.hooks.onchoice?.(this);
     this.busy = true;
-    requestAnimationFrame(() => {
+    const release = () => {
+      if (this.busy === false || this.released !== release) return;
       this.busy = false;
-      if (!this.pending || this.dead) return;
-      const [state, from, hush] = this.pending;
-      this.pending = null;
-      this._update(state, from, hush);
-    });
+      if (!this.dead) this.settle();
+    };
+    this.released = release;
+    requestAnimationFrame(release);
+    setTimeout(release, SLOW_FRAME);
+  }
+
+  /** Let what waits for the next frame happen now. */
+  settle() {
+    if (!this.pending) return;
+    const [state, start, quiet] = this.pending;
+    this.pending = null;
+    this.busy = false;
+    this._update(state, start, quiet);
   }
 
   /** Panels measure first and write afterwards, so that the browser lays out once. */
@@ -240,6 +247,7 @@ export class Cockpit {
   // --- what others ask
 
   get where() {
+    this.settle();
     return writeWhere(this.state.filters, this.table, this.spec);
   }
 
@@ -252,11 +260,13 @@ export class Cockpit {
   /** Ids of the selection, as far as there are any. @param {number} [most] */
   ids(most = 100_000) {
     const id = this.table.byRole.get("sample_id");
+    this.settle();
     return id?.at ? Array.from(this.engine.selected.subarray(0, most), (r) => String(id.at(r))) : null;
   }
 
   /** Re-scored numbers of the selection. */
   metrics() {
+    this.settle();
     return this.engine.metrics();
   }
 
@@ -288,6 +298,7 @@ export class Cockpit {
 
   /** @param {{verb: string, name?: string, rows?: number[]|null, target?: any}} action */
   async act(action) {
+    this.settle();
     this.hooks.flush?.();
     try {
       const answer = await this.link.act({ rows: null, ...action });

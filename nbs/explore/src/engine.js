@@ -49,7 +49,8 @@ export class Engine {
     const key = filterKey(f);
     let mask = this.masks.get(key);
     if (mask) this.masks.delete(key);
-    else mask = f.op === "cells" && (f.decided ?? null) !== null ? this._decidedCells(f) : maskOf(f, this.table, this.spec);
+    else if (f.decided) mask = f.op === "cells" ? this._decidedCells(f) : this._decidedLabels(f);
+    else mask = maskOf(f, this.table, this.spec);
     this.masks.set(key, mask);
     if (this.masks.size > MASKS) this.masks.delete(this.masks.keys().next().value);
     return mask;
@@ -151,6 +152,18 @@ export class Engine {
       for (let i = 0; i < out.length; i++) if (a.has(target[i]) && b.has(engine.decided[i])) out[i] = 1;
     }
     return out;
+  }
+
+  /** Rows for which some of the labels is (has) or none is (lacks) decided at the filter's threshold. */
+  _decidedLabels({ op, values, decided: [t, c] }) {
+    const { n, scores, preds, classes } = this.table, k = classes.length, bound = fit(scores, t), out = new Uint8Array(n);
+    for (const v of values) {
+      if (c !== null && c !== v) {
+        const stored = maskOf({ panel: "confusion", column: preds.key, op: "has", values: [v] }, this.table);
+        for (let i = 0; i < n; i++) out[i] |= stored[i];
+      } else for (let i = 0; i < n; i++) out[i] |= Number(scores[i * k + v] >= bound);
+    }
+    return op === "has" ? out : out.map((v) => 1 - v);
   }
 
   // --- columns derived once

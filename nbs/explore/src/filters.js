@@ -10,10 +10,11 @@
  * @property {number|null} [high] range: to, exclusive
  * @property {[number[], number[]][]} [cells] Targets and predictions of each cell, as class places, -1 for missing
  * @property {[number, number][]} [polygon] Corners of the lasso
+ * @property {[number, number|null]} [decided] cells, has, lacks: threshold and its class, where they go by what is decided there
  */
 
 /** A name for what a filter says, the same for equal filters. @param {Filter} f */
-export const filterKey = (f) => JSON.stringify([f.op ?? (f.polygon ? "lasso" : "in"), f.column ?? "", f.values ?? f.cells ?? f.polygon ?? [f.low ?? null, f.high ?? null]]);
+export const filterKey = (f) => JSON.stringify([f.op ?? (f.polygon ? "lasso" : "in"), f.column ?? "", f.values ?? f.cells ?? f.polygon ?? [f.low ?? null, f.high ?? null], f.decided ?? null]);
 
 /** 1 where a filter holds. @param {Filter} f @param {import("./columns.js").Table} table @param {any} spec @returns {Uint8Array} */
 export function maskOf(f, table, spec = {}) {

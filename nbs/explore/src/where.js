@@ -58,7 +58,7 @@ function cell(targets, preds, table) {
  * @param {import("./filters.js").Filter} f @param {import("./columns.js").Table} table @param {any} spec @returns {string|null}
  */
 export function clause(f, table, spec = {}) {
-  if (f.polygon) return null;
+  if (f.polygon || f.decided) return null; // no column holds what is decided at a threshold
   if (f.op === "cells") {
     const cells = f.cells.map(([t, p]) => cell(t, p, table));
     return cells.length === 1 ? cells[0] : `(${cells.map((c) => (c.includes(" and ") ? `(${c})` : c)).join(" or ")})`;

@@ -94,6 +94,14 @@ test("below the threshold nothing is decided: less coverage, targets stay", () =
   assert.deepEqual(engineAt({ threshold: 0 }).metrics().accuracy, engineAt({}).metrics().accuracy);
 });
 
+test("cells at a threshold go by what is decided there", () => {
+  const engine = engineAt({ threshold: 0.6, threshold_class: 0 }), cell = { panel: "confusion", op: "cells", cells: [[[2], [-2]]], decided: [0.6, 0] };
+  assert.equal(engine.confusion(null)[2 * 4 + 3], 1);
+  engine.apply({ ...engine.state, filters: [cell] });
+  assert.deepEqual(Array.from(engine.rows), [5]);
+  assert.notEqual(filterKey(cell), filterKey({ ...cell, decided: [0.7, 0] }));
+});
+
 test("sorted rows keep the filter, and missing values come last both ways", () => {
   const engine = engineAt({ filters: [light("bright", null)] });
   assert.deepEqual(Array.from(engine.sortedRows("blur", true)), [6, 3, 2, 4]);

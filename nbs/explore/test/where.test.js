@@ -42,7 +42,7 @@ test("filters of every kind", () => {
 });
 
 test("what no condition tells is left out, and said to be", () => {
-  for (const filter of [{ panel: "map", polygon: [[0, 0], [1, 0], [0, 1]] }, facet("x", { op: "range", low: 0, high: 1 }), facet("in`side", { values: ["v"] }), { panel: "slice", op: "slice", values: ["bare"] }, { panel: "compare", op: "kind", values: ["fixed"] }]) {
+  for (const filter of [{ panel: "map", polygon: [[0, 0], [1, 0], [0, 1]] }, facet("x", { op: "range", low: 0, high: 1 }), { panel: "confusion", op: "cells", cells: [[[0], [1]]], decided: [0.6, 1] }, facet("in`side", { values: ["v"] }), { panel: "slice", op: "slice", values: ["bare"] }, { panel: "compare", op: "kind", values: ["fixed"] }]) {
     assert.deepEqual(write(filter, facet("light", { values: ["dim"] })), { where: "light == 'dim'", complete: false });
   }
   const long = write(facet("light", { values: ["x".repeat(10_001)] }));

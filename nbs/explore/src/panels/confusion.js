@@ -10,13 +10,13 @@ export class Confusion {
   /** @param {import("../cockpit.js").Cockpit} cockpit */
   constructor(cockpit) {
     this.cockpit = cockpit;
-    this.by = h("select", { "aria-label": "share of", onchange: () => this.update(true) }, ...["counts", "by target", "by prediction"].map((t) => h("option", { text: t })));
+    this.by = h("select", { "aria-label": "share of", onchange: () => this.update() }, ...["counts", "by target", "by prediction"].map((t) => h("option", { text: t })));
     const { el, head, body } = frame("confusion", "Confusion", this.by);
     this.el = el;
     this.crumbs = h("nav", { class: "cvb-crumbs", "aria-label": "groups of classes", hidden: true });
     head.after(this.crumbs);
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.cells = h("div", { class: "cvb-cells", role: "grid", "aria-label": "confusion, targets in rows, predictions in columns", onkeydown: (e) => this._key(e), onclick: (e) => this._click(e), onpointerover: (e) => this._tell(e.target), onfocusin: (e) => this._tell(e.target), onpointerleave: () => this._hover(null) });
+    this.cells = h("div", { class: "cvb-cells", role: "grid", "aria-label": "confusion, targets in rows, predictions in columns", onkeydown: (e) => this._key(e), onclick: (e) => this._click(e), onpointerover: (e) => this._tell(e.target), onfocusin: (e) => this._tell(e.target) });
     this.plot = h("div", { class: "cvb-matrix" }, this.canvas, this.cells);
     this.list = h("ol", { class: "cvb-pairs", "aria-label": "most confused" });
     body.append(this.plot, this.list);
@@ -50,7 +50,7 @@ export class Confusion {
   _open(depth) {
     this.path = this.path.slice(0, depth + 1);
     this._regroup();
-    this.update(true);
+    this.update();
   }
 
   _name(i) {
@@ -87,14 +87,13 @@ export class Confusion {
     this.room = [this.plot.clientWidth || 320, this.plot.clientHeight || 250];
   }
 
-  update(force = false) {
+  update() {
     const { counts, wide } = this._count(), g = this.lines.length;
     (this.counts = counts), (this.wide = wide);
     const [width, height] = this.room ?? [320, 250], key = `${g} ${wide} ${width} ${height}`;
     if (this.built !== key) this._build(key, width, height);
     this._draw();
     this._list();
-    void force;
   }
 
   _build(key, width, tall) {
@@ -207,7 +206,8 @@ export class Confusion {
     const { table } = this.cockpit, line = this.lines[i];
     if (!this.multilabel) return this._cellFilters(line, j < this.lines.length ? this.lines[j] : null);
     const filter = (role, op) => ({ panel: "confusion", column: table.byRole.get(role).key, op, values: line });
-    return [filter("target", j === 2 ? "lacks" : "has"), filter("pred", j === 1 ? "lacks" : "has")];
+    const { threshold: t, threshold_class: c } = this.cockpit.state, said = filter("pred", j === 1 ? "lacks" : "has");
+    return [filter("target", j === 2 ? "lacks" : "has"), t === null ? said : { ...said, decided: [t, c] }];
   }
 
   /** Filters of a cell; no predictions means no decision. @param {number[]} targets @param {number[]|null} preds */
@@ -242,12 +242,12 @@ export class Confusion {
     const [a, b] = el.dataset.hit.split(","), j = Number(b), g = this.lines.length;
     this._focus(el.dataset.hit);
     if (a === "row") {
-      if (this.lines[j].length > 1) return this.path.push(this.lines[j]), this._regroup(), this.update(true);
+      if (this.lines[j].length > 1) return this.path.push(this.lines[j]), this._regroup(), this.update();
       return this._choose(this.multilabel ? [{ panel: "confusion", column: this.cockpit.table.byRole.get("target").key, op: "has", values: this.lines[j] }] : this._named("target", this.lines[j]));
     }
     if (a === "column") {
       if (this.multilabel || j >= g) return;
-      if (this.lines[j].length > 1) return this.path.push(this.lines[j]), this._regroup(), this.update(true);
+      if (this.lines[j].length > 1) return this.path.push(this.lines[j]), this._regroup(), this.update();
       return this._choose(this._named("pred", this.lines[j]));
     }
     const filters = this._filters(Number(a), j), before = this.cockpit.state.filters.filter(own);
@@ -280,8 +280,6 @@ export class Confusion {
     el.title = text;
     el.setAttribute("aria-label", text);
   }
-
-  _hover() {}
 
   _focus(hit) {
     this.focused = hit;

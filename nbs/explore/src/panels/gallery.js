@@ -1,6 +1,6 @@
 // The images of the selection, a million of them if need be: only the tiles on screen exist.
 import { frame } from "../cockpit.js";
-import { bdi, clip, count, h, setText, short } from "../text.js";
+import { clip, count, h, setText, short } from "../text.js";
 import { context } from "../theme.js";
 import { layout, reveal, toReal, toScroll, visibleRange } from "../virtual.js";
 
@@ -313,4 +313,3 @@ export class Gallery {
     e.preventDefault();
   }
 }
-void bdi;

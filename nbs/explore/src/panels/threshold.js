@@ -1,6 +1,6 @@
 // What confidence to ask for: the slider, what it costs, and the curves with the working point.
 import { frame } from "../cockpit.js";
-import { bdi, clip, count, h, percent, short } from "../text.js";
+import { clip, h, percent, short } from "../text.js";
 import { fitCanvas } from "../theme.js";
 
 const KINDS = [["pr", "PR"], ["roc", "ROC"], ["reliability", "reliability"]];
@@ -232,4 +232,3 @@ export class Threshold {
     e.preventDefault();
   }
 }
-void bdi, count;

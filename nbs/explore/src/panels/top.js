@@ -1,5 +1,5 @@
 // The bar above all panels: how many, how good, which condition, and what to do with them.
-import { bdi, clip, count, h, percent, setText, short } from "../text.js";
+import { bdi, clip, count, h, percent, short } from "../text.js";
 import { clause } from "../where.js";
 import { actionCode } from "../link.js";
 
@@ -50,7 +50,7 @@ export class TopBar {
     part("accuracy", table.multilabel ? "all labels right" : "accuracy", "Share of decided images that are right, with its interval; below it all images");
     if (table.classes.length && (table.target || table.targets)) part("macro_f1", "macro F1", "Mean F1 of the classes that appear; below it all images");
     if (!table.multilabel && table.score) part("calibration_error", "calibration error", "Expected calibration error over 15 bins; below it all images");
-    if (engine.canThreshold) part("coverage", "coverage", "Share of images decided at the threshold");
+    if (engine.canThreshold && !table.multilabel) part("coverage", "coverage", "Share of images decided at the threshold");
   }
 
   update() {
@@ -121,7 +121,7 @@ export class TopBar {
   }
 
   copy(code = this.cockpit.code()) {
-    copyText(code, this.cockpit.root).then((ok) => this.cockpit.say(ok ? `Copied: ${clip(code, 160)}` : `Select and copy: ${clip(code, 400)}`));
+    copyText(code, this.cockpit.root).then((ok) => this.cockpit.say(`${ok ? "Copied" : "Select and copy"}: ${clip(code.replaceAll("\n", " "), 200)}`));
   }
 
   toggleErrors() {
@@ -130,14 +130,15 @@ export class TopBar {
   }
 
   openForm(verb) {
+    this.cockpit.settle();
     const { cockpit, form } = this, { table } = cockpit, rows = cockpit.engine.selected.length;
-    if (!rows) return cockpit.say("Nothing is selected, so there is nothing to keep.", { bad: true });
+    if (!rows || (cockpit.engine.all && !cockpit.state.picks)) return cockpit.say("Nothing is selected. Filter, lasso or click some images first.", { bad: true });
     this.verb = verb;
     form.replaceChildren();
     const what = `${count(rows)} image${rows === 1 ? "" : "s"}`, input = verb === "relabel" ? this._classInput() : h("input", { type: "text", required: true, maxlength: 200, "aria-label": "name", placeholder: "name", value: this._suggest(), spellcheck: "false" });
     form.append(h("label", {}, `${VERBS[verb][0]}: ${what} `, input), h("button", { class: "cvb-button cvb-primary", type: "submit", "data-testid": "verb-ok", text: cockpit.link.frozen ? "Copy as Python" : verb === "relabel" ? "Relabel" : "Save" }),
       h("button", { class: "cvb-button", type: "button", text: "Cancel", onclick: () => this.closeForm() }));
-    if (verb === "relabel" && rows > 1 && !cockpit.state.picks) form.append(h("small", { text: `Click images to pick some; none is picked, so all ${count(rows)} change.` }));
+    if (verb === "relabel" && rows > 1 && !cockpit.state.picks) form.append(h("small", { text: `None is picked, so all ${count(rows)} change. Click images to pick some.` }));
     form.hidden = false;
     input.setAttribute("data-testid", "verb-input");
     this.input = input;
@@ -190,6 +191,7 @@ export function describe(f) {
   if (f.panel === "slice") return `slice ${f.values?.[0]}`;
   if (f.panel === "compare") return f.values.join(" or ");
   if (f.op === "cells") return `${count(f.cells.length)} cell${f.cells.length === 1 ? "" : "s"} of the confusion`;
+  if (f.op === "has" || f.op === "lacks") return `${f.op === "has" ? "" : "not "}${f.column} at ${short(f.decided?.[0] ?? NaN)}`;
   if (f.op === "range") return `${f.column} ${f.low === null || f.low === undefined ? "" : `from ${short(f.low)} `}${f.high === null || f.high === undefined ? "" : `below ${short(f.high)}`}`;
   return `${f.column ?? f.panel}: ${(f.values ?? ["missing"]).slice(0, 3).join(", ")}`;
 }
@@ -209,4 +211,3 @@ export async function copyText(text, root) {
     return ok;
   }
 }
-export { setText };
