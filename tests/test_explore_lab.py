@@ -60,7 +60,7 @@ def lab(tmp_path_factory):
     write(
         folder / "two.ipynb",
         TOY,
-        "one = explore(ev, embedding=scores)\none",
+        "one = explore(ev, embedding=np.random.default_rng(1).normal(size=(60, 4)))\none",
         "two = explore(ev, panels=['confusion', 'gallery'])\ntwo",
     )
     env = {"CVBENCH_STORE": folder / "store", "CVBENCH_TESTS": folder / "tests", "CVBENCH_GOLDEN": folder / "golden"}

@@ -109,6 +109,14 @@ def test_a_commit_that_was_cut_short_is_run_again(ds, monkeypatch):
     assert commit_edits(edits).version == 2 and not edits.pending
 
 
+def test_an_edit_of_an_image_that_is_gone_is_not_lost(ds):
+    edits = EditLog("parts")
+    edits.relabel(["0" * 20], [["ok"]], ["dent"])
+    with pytest.raises(ValueError, match="1 relabelled images are not in parts@v1"):
+        commit_edits(edits)
+    assert edits.pending
+
+
 def test_what_was_set_aside_stays_aside(store):
     good = [s for s in make_inspection(20, frames=1)]
     commit([*good, Sample("broken.jpg", b"no image")], "parts")

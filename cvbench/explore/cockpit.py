@@ -62,6 +62,14 @@ def _find_name(value: Any, spaces: Sequence[Mapping[str, Any]], default: str) ->
     return next(names, default)
 
 
+def _caller_names() -> list[Mapping[str, Any]]:
+    "Variables of whoever called into this module"
+    frame = inspect.currentframe()
+    while frame and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return [frame.f_locals, frame.f_globals] if frame else []
+
+
 def _user_names() -> Mapping[str, Any]:
     try:
         from IPython import get_ipython
@@ -419,12 +427,19 @@ def answer(
         elif kind == "detail":
             (row,) = check_rows([asked.get("row")], len(cockpit.ev))
             cockpit.courier.ask(
-                id, [partial(_detail, cockpit, id, row, _size(asked))], lambda parts: cockpit.send(*parts[0])
+                id,
+                [partial(_detail, cockpit, id, row, _size(asked))],
+                lambda parts: cockpit.send(*parts[0]),
+                partial(_fail, cockpit, kind, id),
             )
         elif kind == "act":
             cockpit.send(_act(cockpit, id, asked))
     except (ValueError, OSError) as e:
-        cockpit.send({"type": kind, "id": id, "ok": False, "message": str(e)})
+        _fail(cockpit, kind, id, e)
+
+
+def _fail(cockpit: Cockpit, kind: str | None, id: int, error: Exception) -> None:
+    cockpit.send({"type": kind, "id": id, "ok": False, "message": str(error) or type(error).__name__})
 
 
 def _size(asked: Mapping[str, Any]) -> int:
@@ -438,7 +453,8 @@ def _answer_thumbs(cockpit: Cockpit, id: int, rows: list[int], size: int) -> Non
         cockpit.send({"type": "thumbs", "id": id, "rows": rows, "lengths": [len(t) for t in made]}, [b"".join(made)])
 
     pieces = [rows[i : i + _PIECE] for i in range(0, len(rows), _PIECE)] or [[]]
-    cockpit.courier.ask(id, [partial(cockpit.pictures.thumbs, p, size) for p in pieces], answer)
+    made = [partial(cockpit.pictures.thumbs, p, size) for p in pieces]
+    cockpit.courier.ask(id, made, answer, partial(_fail, cockpit, "thumbs", id))
 
 
 def _detail(cockpit: Cockpit, id: int, row: int, size: int) -> tuple[dict, list[bytes]]:
@@ -529,13 +545,11 @@ def explore(
     ]
     if odd := [p for p in panels or () if p not in get_args(Panel)]:
         raise ValueError(f"panel {odd[0]!r} is not known. Pass some of {', '.join(get_args(Panel))}.")
-    frame = inspect.currentframe()
-    spaces = [frame.f_back.f_locals, frame.f_back.f_globals] if frame and frame.f_back else []
     shown = Spec(
         version=1, title=title or _make_title(evaluation), task=evaluation.task, classes=list(evaluation.classes), n=len(evaluation),  # type: ignore[typeddict-item]
         columns=columns, level=evaluation.level, images=bool(pictures), frozen=False, slices=chips,
         compare={"a": names[0], "b": names[1]} if other is not None else None, panels=list(panels or there), thumb={"size": 384},
-        dataset=evaluation.dataset_version, model=evaluation.model_id, name=_find_name(evaluation, [_user_names(), *spaces], "ev"),
+        dataset=evaluation.dataset_version, model=evaluation.model_id, name=_find_name(evaluation, [_user_names(), *_caller_names()], "ev"),
     )  # fmt: skip
     return Cockpit(evaluation, shown, table, pictures, features=features, store=store, keep=keep)
 

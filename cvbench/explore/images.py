@@ -138,7 +138,7 @@ class Pictures:
             return [None] * len(rows)
         try:
             return list(self.ds.images([int(self.at[r]) for r in rows]))
-        except (OSError, ValueError, KeyError):
+        except Exception:  # files that are gone or changed, and whatever the store's reader raises
             return [None] if len(rows) == 1 else [d for r in rows for d in self._read([r])]
 
 # %% ../../nbs/52_explore.images.ipynb #read-detail
@@ -188,6 +188,7 @@ class Courier:
         id: int,  # Of the question
         pieces: Sequence[Callable[[], Any]],  # Each gives one part of the answer
         answer: Callable[[list], Any],  # Takes all parts, in order; called once, on a thread
+        fail: Callable[[Exception], Any] = lambda e: None,  # Called instead where a piece raises
     ) -> None:
         "Work through the pieces, then answer; nothing once it is withdrawn"
         with self.lock:
@@ -198,7 +199,13 @@ class Courier:
 
         def work(i: int) -> None:
             if id not in self.withdrawn:
-                part = pieces[i]()
+                try:
+                    part = pieces[i]()
+                except Exception as e:  # the question fails, the thread goes on
+                    if id not in self.withdrawn:
+                        self.cancel(id)
+                        fail(e)
+                    return
                 with self.lock:
                     parts[i] = part
                     last = len(parts) == len(pieces) and id not in self.withdrawn

@@ -180,6 +180,10 @@ def commit_edits(
     if not pending:
         raise ValueError(f"no edit of {edits.name} is waiting to be committed. Relabel some images first.")
     old = checkout(edits.name, edits.store)
+    if gone := set(pending) - set(old.table(["sample_id"])["sample_id"].to_pylist()):
+        raise ValueError(
+            f"{len(gone)} relabelled images are not in {old.ref}, such as {min(gone)}. Undo those edits, or restore a version that has them."
+        )
     made = commit(
         _relabelled(old, pending), old.name, images=old.info["images"], message=message or f"relabelled {len(pending):,} images",
         min_side=1, max_megapixels=old.info.get("max_megapixels"), store=edits.store,
