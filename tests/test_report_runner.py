@@ -1,6 +1,8 @@
 """Reports: what they refuse, what they keep, what they hide, and that they need nothing else"""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from cvbench.explore.frozen import read_bundle, script_policy
 from cvbench.report.runner import ReportError, check_parameters, find_report, read_parameters, render_report, scrub
 
 REPORTS = Path(__file__).parents[1] / "reports"
@@ -31,7 +34,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.loads, self.tags, self.handlers = [], [], []
+        self.loads, self.tags, self.handlers, self.scripts, self.script = [], [], [], [], None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -41,13 +44,37 @@ class Page(HTMLParser):
                 self.loads.append(value or "")
             if name.startswith("on"):
                 self.handlers.append(name)
+        self.script = dict(attrs) if tag == "script" else None
+
+    def handle_data(self, data):
+        if self.script is not None:
+            self.scripts.append((self.script, data))
+
+    def handle_endtag(self, tag):
+        self.script = None
+
+
+def check_scripts(page, text):
+    """Data may stand in a page, and one program: the bundle that draws a frozen cockpit, allowed by its hash alone"""
+    programs = [(attrs, body) for attrs, body in page.scripts if attrs != {"type": "application/json"}]
+    for attrs, body in page.scripts:
+        if attrs == {"type": "application/json"}:
+            json.loads(body)
+    (policy,) = re.findall(r'content="([^"]*)"', *re.findall(r"<meta[^>]*Content-Security-Policy[^>]*>", text))
+    allowed = [p.split()[1:] for p in policy.split(";") if p.split()[0].startswith("script-src")]
+    if not programs:
+        assert not allowed and "script" not in page.tags
+        return
+    assert programs == [({}, read_bundle()[0])], "a script that is not the bundle"
+    assert allowed == [[script_policy()]], f"the policy allows {allowed}"
 
 
 def check_self_contained(text):
     page = Page(text)
+    check_scripts(page, text)
     outside = [u for u in page.loads if not u.startswith(("data:", "#"))]
     assert not outside, f"the page loads {outside[:3]}"
-    assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
+    assert not {"iframe", "object", "embed", "form"} & set(page.tags)
     assert not page.handlers
     assert "default-src 'none'" in text
     assert "@import" not in text
@@ -241,3 +268,33 @@ def test_quiet_without_a_terminal(tmp_path, capsys):
     nb = write_notebook(tmp_path / "hello.ipynb", "1", "2")
     render_report(nb, tmp_path / "hello.html", progress=False)
     assert capsys.readouterr().err == ""
+
+
+TOY = """
+import numpy as np
+from cvbench.core.predictions import make_predictions
+from cvbench.evaluate.evaluation import evaluate
+from cvbench.explore.cockpit import explore
+labels = ["</script><script>alert(1)</script>", "b"]
+ev = evaluate(make_predictions(labels * 9, np.random.default_rng(0).dirichlet([1, 1], 18), labels), n_boot=2)
+"""
+
+
+def test_a_cockpit_in_a_report_is_frozen_and_alone_may_run(tmp_path):
+    nb = write_notebook(tmp_path / "cockpits.ipynb", TOY + "explore(ev)", "explore(ev, panels=['confusion'])")
+    text = render_report(nb, tmp_path / "cockpits.html").read_text()
+    page = check_self_contained(text)
+    assert page.tags.count("script") == 3 and len(page.scripts) == 3, "two tables and one bundle"
+    plain = write_notebook(tmp_path / "plain.ipynb", "from IPython.display import HTML; HTML('<script>1</script>')")
+    with pytest.raises(AssertionError):
+        check_self_contained(render_report(plain, tmp_path / "plain.html").read_text())
+    with pytest.raises(AssertionError, match="not the bundle"):
+        check_self_contained(text.replace("</main>", "<script>alert(1)</script></main>"))
+    with pytest.raises(AssertionError, match="the policy allows"):
+        check_self_contained(text.replace("script-src ", "script-src 'unsafe-inline' "))
+
+
+def test_only_a_report_is_marked_as_one(tmp_path):
+    nb = write_notebook(tmp_path / "mark.ipynb", "import os; print('mark', os.environ.get('CVBENCH_REPORT'))")
+    assert "mark 1" in render_report(nb, tmp_path / "mark.html").read_text()
+    assert "CVBENCH_REPORT" not in os.environ

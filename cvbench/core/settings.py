@@ -24,6 +24,9 @@ class Settings:
     max_megapixels: int = 100  # Larger images are quarantined, not decoded
     cache_gb: float = 20.0  # Disk that computed arrays (pixels, activations) may take; 0 keeps none
     price_per_hour: float = 0.0  # Of this machine, in your currency; for estimates
+    golden: Path = Path("golden")  # Folder of golden sets; belongs in version control
+    tests: Path = Path("tests")  # Folder that tests of slices are written to
+    author: str = ""  # Who signs edits; the name git knows by default
 
     def __post_init__(self):
         allowed = ("offline", "online", "off")
@@ -56,7 +59,8 @@ def load_settings(
     values |= {k: v for k in kinds if (v := os.environ.get(f"CVBENCH_{k.upper()}"))}
     base = ini.parent if ini else start
     parsed: dict = {k: _parse(k, v, kinds[k], base) for k, v in values.items()}
-    return Settings(**{"store": base / ".cvbench", **parsed})
+    folders = {"store": base / ".cvbench", "golden": base / "golden", "tests": base / "tests"}
+    return Settings(**{**folders, **parsed})
 
 # %% ../../nbs/02_core.settings.ipynb #parse
 def _parse(name: str, value: str, kind, base: Path):

@@ -331,13 +331,20 @@ class Evaluation:
 
     def where(
         self,
-        condition: str,  # Over the columns of `samples`, see `match_rows`
+        condition: str = "",  # Over the columns of `samples`, see `match_rows`; empty for all
+        *,
+        ids: Collection[str]
+        | None = None,  # `sample_id`s, for what no condition tells; with a condition, both must hold
     ) -> "Evaluation":
-        "The same evaluation on the images for which a condition holds"
-        keep = match_rows(self.samples, condition)
+        "The same evaluation on some of its images; raises `ValueError` where none is left or an id is not among them"
+        keep = match_rows(self.samples, condition) if condition.strip() else np.ones(len(self), bool)
+        if ids is not None:
+            keep = keep & _among(self.samples["sample_id"], ids)
         if not keep.any():
-            raise ValueError(f"no image has {condition}. Look at `samples`, or relax the condition.")
-        rows = f"({self.rows}) and ({condition})" if self.rows else condition
+            raise ValueError(f"no image has {condition or 'one of no ids'}. Look at `samples`, or relax the condition.")
+        named = [] if ids is None else [f"{len(set(ids)):,} ids ({fingerprint(sorted(set(ids)), length=8)})"]
+        parts = [c for c in (self.rows, condition.strip(), *named) if c]
+        rows = " and ".join(f"({c})" for c in parts) if len(parts) > 1 else "".join(parts)
         return _evaluate(
             self._rows(keep),
             self.predictions_id,
@@ -387,6 +394,15 @@ class Evaluation:
 
     def _rows(self, keep: np.ndarray) -> Predictions:
         return replace(self.predictions, table=self.predictions.table.filter(pa.array(keep)), path=None)
+
+# %% ../../nbs/33_evaluate.evaluation.ipynb #among
+def _among(column: pd.Series, ids: Collection[str]) -> np.ndarray:  # (n,) bool
+    wanted = set(ids)
+    if unknown := wanted - set(column):
+        raise ValueError(
+            f"{len(unknown)} of {len(wanted)} ids are not among these {len(column):,} images, such as {min(map(str, unknown))!r}. Take them from `samples`."
+        )
+    return column.isin(wanted).to_numpy(bool)
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #group
 def _group(column: pd.Series, groups: int) -> pd.Series:

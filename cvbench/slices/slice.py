@@ -22,14 +22,20 @@ class Slice:
 
     name: str  # For people; unique in a ledger
     where: str = ""  # Condition over columns, as in `match_rows`; empty for all images
-    ids: tuple[str, ...] | None = None  # Where no condition tells, the `sample_id` of its images; with `where`, both must hold
-    evidence: dict[str, Any] = field(default_factory=dict, repr=False)  # Plain values: n, metric, effect, interval, data version …
+    ids: tuple[str, ...] | None = (
+        None  # Where no condition tells, the `sample_id` of its images; with `where`, both must hold
+    )
+    evidence: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # Plain values: n, metric, effect, interval, data version …
 
     def __post_init__(self):
         if not self.name.strip() or len(self.name) > 200:
             raise ValueError(f"a slice needs a name of 1 to 200 characters. Got {self.name[:40]!r}.")
         if not self.where.strip() and self.ids is None:
-            raise ValueError(f"slice {self.name!r} has neither a condition nor ids, so it is no group. Give one of them.")
+            raise ValueError(
+                f"slice {self.name!r} has neither a condition nor ids, so it is no group. Give one of them."
+            )
 
     @property
     def id(self) -> str:
