@@ -91,7 +91,7 @@ class Ledger:
         "One row a slice: name, status, reason, rule, data, first_seen, error, rest_error, model of the last look"
         rows = []
         for e in self.entries:
-            last = next((x for x in reversed(e.events) if x.get("error") is not None), {})
+            last: dict[str, Any] = next((x for x in reversed(e.events) if x.get("error") is not None), {})
             now = (
                 last
                 if last.get("event") == "checked"
