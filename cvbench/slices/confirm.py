@@ -109,7 +109,8 @@ def against_rest(
         rows.append(row)
     columns = ["n", "rest", "error", "rest_error", "effect", "p", "weight", "rest_weight"]
     out = pd.DataFrame(rows, columns=columns)
-    return out.assign(effect=out["error"] - out["rest_error"]).astype({"n": int, "rest": int, "effect": float})
+    kinds: dict[str, Any] = {c: int if c in ("n", "rest") else float for c in columns}
+    return out.assign(effect=out["error"] - out["rest_error"]).astype(kinds)
 
 # %% ../../nbs/44_slices.confirm.ipynb #p-values
 def _p_exact(row: dict[str, Any], error: np.ndarray) -> float:

@@ -322,7 +322,7 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
-        return round(value, 6) if np.isfinite(value) else None
+        return float(f"{value:.6g}") if np.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 # %% ../../nbs/46_slices.ledger.ipynb #add-slices
