@@ -63,7 +63,7 @@ def collect(
         else find_rows(slice, table, embeddings)
     )
     ids = table["sample_id"].to_numpy(object)
-    rows = np.array(sorted(np.flatnonzero(inside), key=lambda i: (-doubt[i], _place(ids[i]))), int)
+    rows = np.array(sorted(np.flatnonzero(inside).tolist(), key=lambda i: (-doubt[i], _place(str(ids[i])))), np.int64)
     taken = rows[:k] if space is None else rows[_spread(space[rows], doubt[rows], k)]
     return pd.DataFrame({"sample_id": ids[taken], "doubt": doubt[taken], "likeness": near[taken]})
 

@@ -213,7 +213,7 @@ def _to_ledger(r: SliceReport, folder: str | os.PathLike | None) -> Ledger:
 def read_embeddings(
     ev: Evaluation,
     ds: Dataset | None,  # The data set of the predictions
-    embeddings: np.ndarray | str | None = None,  # (n, d) in the order of `ev.samples`, or a column of the data set
+    embeddings: np.ndarray | Mapping[str, np.ndarray] | str | None = None,  # As in `discover_slices`
 ) -> tuple[str, np.ndarray | None]:  # Name by which regions know the space, and (n, d)
     "Embeddings of the evaluated images; raises `ValueError` where they do not fit"
     if embeddings is None or isinstance(embeddings, str):
@@ -233,14 +233,15 @@ def read_embeddings(
             )
         flat = kept[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return f"{column}:{made_with.get('weights', '')}", flat.reshape(len(kept), -1)[rows]
-    array = np.asarray(embeddings, np.float32)
+    name, given = next(iter(embeddings.items())) if isinstance(embeddings, Mapping) else ("given", embeddings)
+    array = np.asarray(given, np.float32)
     if array.ndim != 2 or len(array) != len(ev):
         raise ValueError(f"embeddings must be ({len(ev)}, d), in the order of Evaluation.samples. Got {array.shape}.")
     if not np.isfinite(array).all():
         raise ValueError(
             f"embeddings hold NaN or infinite values in {(~np.isfinite(array)).any(1).sum()} rows. Leave those images out."
         )
-    return "given", array
+    return name, array
 
 # %% ../../nbs/47_slices.discover.ipynb #find-data
 def _find_data(ev: Evaluation, ds: Dataset | None) -> tuple[Dataset | None, list[str]]:
@@ -259,7 +260,10 @@ def _find_data(ev: Evaluation, ds: Dataset | None) -> tuple[Dataset | None, list
 def discover_slices(
     ev: Evaluation,
     ds: Dataset | None = None,  # Where the images are; by default the one the predictions name
-    embeddings: np.ndarray | str | None = None,  # (n, d) in the order of `ev.samples`, or a column of `ds`
+    embeddings: np.ndarray
+    | Mapping[str, np.ndarray]
+    | str
+    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `read_features`, or a column of `ds`
     *,
     finders: Sequence[Finder] | None = None,  # By default one for columns and, with embeddings, one for regions
     error: str = "wrong",  # wrong: right or wrong; loss: 1 − exp(−loss), which knows degrees
@@ -349,7 +353,7 @@ def _notes(vectors: np.ndarray | None, held_out: np.ndarray, error: np.ndarray) 
     out = []
     if vectors is None:
         out += [
-            "No embeddings were given, so only columns were looked at: run embed(ds, run) to look for images that resemble each other."
+            "No embeddings were given, so only columns were looked at. Pass read_features(run, ds), or run embed, to look for images that resemble each other."
         ]
     if not error.any():
         out += ["Not one image is wrong."]
@@ -436,7 +440,7 @@ def _as_slice(
 ) -> Slice:
     c, a = found.candidates[i], found.about
     columns = ["n", "rest", "error", "rest_error", "effect", "low", "high", "p", "q", "impact"]
-    evidence = {col: _plain(found.tried[col].iloc[i]) for col in columns} | {
+    evidence = {col: _plain(found.tried[col].iloc[i], 6) for col in columns} | {
         "share": float(inside.mean()), "found_by": c.found_by, "words": words, "split": a["split"], "seed": a["seed"], "group": a["group"],
         "level": a["level"], "measure": a["measure"], "data": a["data"], "model": a["model"],
         "explains": [{"name": names[j][0], "where": found.candidates[j].where, "found_by": found.candidates[j].found_by, "q": float(found.tried["q"][j])} for j in absorbed],

@@ -116,6 +116,25 @@ class Ledger:
         columns = ["name", "status", "reason", "rule", "data", "first_seen", "error", "rest_error", "model"]
         return pd.DataFrame(rows, columns=columns)
 
+    @property
+    def history(self) -> pd.DataFrame:
+        "One row an event: time, name, what, model, data, error, rest_error, reason; in the order of each slice"
+        rows = [
+            (
+                x.get("time"),
+                e.name,
+                x.get("status", x["event"]),
+                x.get("model"),
+                x.get("data"),
+                *(n.get(c) for c in ("error", "rest_error")),
+                x.get("reason", ""),
+            )
+            for e in self.entries
+            for x in e.events
+            for n in [e.slice.evidence if x["event"] == "found" else x]
+        ]
+        return pd.DataFrame(rows, columns=["time", "name", "what", "model", "data", "error", "rest_error", "reason"])
+
     def __repr__(self) -> str:
         if not self.entries:
             return f"Ledger {self.path.name}: empty"
@@ -314,15 +333,15 @@ def _set_aside(path: Path, fd: int, rest: bytes, size: int) -> None:
     os.ftruncate(fd, size)
 
 # %% ../../nbs/46_slices.ledger.ipynb #plain-values
-def _plain(value: Any) -> Any:
-    "Values as JSON has them; what is not finite becomes null"
+def _plain(value: Any, digits: int | None = None) -> Any:
+    "Values as JSON has them, numbers to so many digits; what is not finite becomes null"
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, digits) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
-        return [_plain(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return [_plain(v, digits) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
+        return None if not np.isfinite(value) else value if digits is None else float(f"{value:.{digits}g}")
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 # %% ../../nbs/46_slices.ledger.ipynb #add-slices
@@ -454,7 +473,9 @@ def check_ledger(
             "predictions": ev.predictions_id,
             "run": str(ev.predictions.info.get("run", "")),
         }
-        _append(ledger.path, lambda now: [_plain({**about, "time": _now(), **r}) for r in rows if _is_news(now, r, ev)])
+        _append(
+            ledger.path, lambda now: [_plain({**about, "time": _now(), **r}, 5) for r in rows if _is_news(now, r, ev)]
+        )
     return LedgerCheck(pd.DataFrame(rows, columns=_COLUMNS), data, ev.model_id)
 
 
