@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'demo', 'run', 'ingest', 'log', 'adapt', 'sweep', 'distill', 'predict', 'embed', 'evaluate', 'compare',
-           'report', 'card', 'backbones', 'main']
+           'slices', 'report', 'card', 'backbones', 'main']
 
 # %% ../nbs/99_cli.ipynb #ade8122e
 import os
@@ -263,6 +263,14 @@ def evaluate(
 
     ev = run_evaluate(_predictions(source, split))
     typer.echo(f"{ev.headline}\n\n{ev.metrics.to_string(index=False)}")
+    _ask_ledger(ev)
+
+
+def _ask_ledger(ev: Any) -> None:
+    from cvbench.slices.ledger import check_ledger, read_ledger
+
+    if ev.dataset_version and len(read_ledger(ev.dataset_version)):
+        typer.echo(f"\n{check_ledger(ev)}")
 
 # %% ../nbs/99_cli.ipynb #compare
 @app.command()
@@ -276,6 +284,64 @@ def compare(
     from cvbench.evaluate.evaluation import evaluate as run_evaluate
 
     typer.echo(run_compare(run_evaluate(_predictions(a, split)), run_evaluate(_predictions(b, split))).sentence)
+
+# %% ../nbs/99_cli.ipynb #slices
+@app.command()
+def slices(
+    source: Annotated[str, typer.Argument(help="A run, predictions (.parquet), or for --accept a data set.")],
+    split: _Split = "test",
+    group: Annotated[str | None, typer.Option(help="Column whose images are not independent: patient, track.")] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(help="Column of the data set made by embed, or none; the run's own features by default."),
+    ] = None,
+    error: Annotated[str, typer.Option(help="wrong, or loss, which knows degrees.")] = "wrong",
+    q: Annotated[float, typer.Option(help="Share of false ones among those confirmed, at most.")] = 0.1,
+    enter: Annotated[bool, typer.Option("--enter", help="Enter what is confirmed in the ledger.")] = False,
+    out: Annotated[str | None, typer.Option(help="Write the findings as a .json file too.")] = None,
+    accept: Annotated[str | None, typer.Option(help="Name of a slice of the ledger to live with.")] = None,
+    reason: Annotated[str, typer.Option(help="Why it is accepted.")] = "",
+) -> None:
+    "Where the model is weak: found on one half of the images, confirmed on the other."
+    from cvbench.slices.ledger import accept_slice, read_ledger
+
+    if accept:
+        data = (
+            source
+            if not source.endswith(".parquet") and len(read_ledger(source))
+            else _predictions(source, split).dataset_version
+        )
+        typer.echo(accept_slice(accept, reason, data))
+        return
+    from cvbench.evaluate.evaluation import evaluate as run_evaluate
+    from cvbench.slices.discover import discover_slices
+
+    ev = run_evaluate(_predictions(source, split))
+    space = None if embeddings == "none" else embeddings or _own_features(source, ev)
+    found = discover_slices(ev, embeddings=space, error=error, q=q, group=group)
+    typer.echo(found)
+    if out:
+        typer.echo(found.save(out))
+    if enter and len(found):
+        typer.echo(found.to_ledger())
+    _ask_ledger(ev)
+
+
+def _own_features(source: str, ev: Any) -> Any:
+    "What the run's own encoder makes of the images, where both are here"
+    from cvbench.core.runs import load_run
+    from cvbench.data.dataset import checkout
+    from cvbench.model.features import read_features
+
+    run = ev.predictions.info.get("run") if source.endswith(".parquet") else source
+    try:
+        return (
+            read_features(load_run(run), checkout(ev.dataset_version), ev.samples["sample_id"].tolist())
+            if run
+            else None
+        )
+    except (OSError, KeyError, ValueError):
+        return None
 
 # %% ../nbs/99_cli.ipynb #report
 @app.command()

@@ -13,6 +13,7 @@ SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).parents[2] / "shar
 def store(tmp_path, monkeypatch):
     "A fresh store for each test"
     monkeypatch.setenv("CVBENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("CVBENCH_SLICES", str(tmp_path / "slices"))
     return tmp_path / "store"
 
 

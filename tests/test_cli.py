@@ -35,6 +35,7 @@ def test_help_is_light_and_lists_the_commands():
         "predict",
         "evaluate",
         "compare",
+        "slices",
         "report",
         "card",
         "backbones",
@@ -50,7 +51,7 @@ def walked(tmp_path_factory):
     home = tmp_path_factory.mktemp("walk")
     photos = write_inspection(home / "photos", n=90)
     (photos / "train" / "ok" / "broken.jpg").write_bytes(b"")
-    env = {"CVBENCH_STORE": str(home / "store"), "CVBENCH_TRACKER": "off"}
+    env = {"CVBENCH_STORE": str(home / "store"), "CVBENCH_SLICES": str(home / "slices"), "CVBENCH_TRACKER": "off"}
     done = cvbench("run", photos, "--epochs", 1, "--blocks", 1, **env)
     assert done.returncode == 0, done.stderr
     return home, env, done.stdout
@@ -76,6 +77,8 @@ def test_each_step_alone(walked):
     path = cvbench("predict", a, **env).stdout.strip()
     assert path.endswith("test.parquet") and Path(path).exists()
     assert "accuracy" in cvbench("evaluate", a, **env).stdout
+    found = cvbench("slices", a, "--enter", "--out", home / "slices.json", **env)
+    assert "weak slice" in found.stdout and (home / "slices.json").exists(), found.stderr
     assert cvbench("compare", a, b, **env).stdout.strip().endswith((".", ")"))
     assert cvbench("card", b, **env).stdout.strip().endswith("model_card.html")
 
@@ -106,6 +109,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     assert {
         "cvbench/_reports/evaluation.ipynb",
         "cvbench/_reports/model_card.ipynb",
+        "cvbench/_reports/slices.ipynb",
         "cvbench/model/weights/pocket_vit.safetensors",
     } <= set(names)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")

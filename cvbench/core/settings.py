@@ -17,6 +17,7 @@ class Settings:
     "The workbench's own settings"
 
     store: Path = Path(".cvbench")  # Folder of data sets, runs and reports
+    slices: Path = Path("slices")  # Folder of the slice ledgers, to be kept under version control
     tracker: str = "offline"  # wandb: offline, online or off
     backbone: str = "pocket_vit"  # Used when none is named
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -59,8 +60,8 @@ def load_settings(
     values |= {k: v for k in kinds if (v := os.environ.get(f"CVBENCH_{k.upper()}"))}
     base = ini.parent if ini else start
     parsed: dict = {k: _parse(k, v, kinds[k], base) for k, v in values.items()}
-    folders = {"store": base / ".cvbench", "golden": base / "golden", "tests": base / "tests"}
-    return Settings(**{**folders, **parsed})
+    folders = {n: base / n for n in ("golden", "tests", "slices")}
+    return Settings(**{"store": base / ".cvbench", **folders, **parsed})
 
 # %% ../../nbs/02_core.settings.ipynb #parse
 def _parse(name: str, value: str, kind, base: Path):

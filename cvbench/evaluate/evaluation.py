@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from ..core.files import atomic_path, fingerprint
 from ..core.predictions import Predictions, load_predictions, prediction_schema
+from ..core.settings import load_settings
 from ..core.tasks import get_task
 from .intervals import bootstrap, calibration_interval, interval, make_strata
 from cvbench.evaluate.metrics import (
@@ -537,7 +538,23 @@ def _notes(ev: Evaluation) -> list[str]:
     notes = [
         f"{100 * ev.level:g} % intervals from {ev.n_boot:,} bootstrap resamples of images ({mix}); calibration error over {ev.bins} bins"
     ]
-    return notes + ([f"{ev.unlabelled:,} images have no target and were left out"] if ev.unlabelled else [])
+    notes += [f"{ev.unlabelled:,} images have no target and were left out"] if ev.unlabelled else []
+    known = _known_slices(ev.dataset_version)
+    return notes + (
+        [
+            f"{known} known weak slice{'s' * (known != 1)} of this data set: check_ledger(ev) asks this model about {'them' if known > 1 else 'it'}"
+        ]
+        if known
+        else []
+    )
+
+
+def _known_slices(data: str) -> int:
+    "Slices in the ledger of a data set"
+    file = load_settings().slices / f"{data.partition('@')[0]}.jsonl"
+    if not data or not file.is_file():
+        return 0
+    return len(set(re.findall(rb'^\{"event": "found".*?"name": ("(?:[^"\\]|\\.)*")', file.read_bytes(), re.M)))
 
 
 def _as_text(ev: Evaluation) -> str:

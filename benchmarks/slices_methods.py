@@ -1,0 +1,104 @@
+"""Other packages' slice finders, run by a Python of their own (see `slices.py`): reads arrays from a folder, writes scores there
+
+Domino 0.1.5 asks for scikit-learn 0.24.2, which has no wheel for a present Python, and for meerkat and torch, which its slicer names
+in annotations only. Here its module runs unchanged on scikit-learn 1.3, with empty stand-ins for those two.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn.mixture._base as base
+from sklearn.decomposition import PCA
+from sklearn.utils import check_array
+
+
+def load(package: str, module: str):
+    "A module of a package whose __init__ wants much more"
+    folder = Path(importlib.util.find_spec(package).submodule_search_locations[0])
+    names = module.split(".")
+    for i in range(len(names)):
+        name = ".".join([package, *names[:i]])
+        if name not in sys.modules:
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__path__ = [str(folder.joinpath(*names[:i]))]
+    return importlib.import_module(f"{package}.{module}")
+
+
+def stand_in(name: str, **attributes) -> None:
+    sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules[name]).update(attributes)
+
+
+def _check_X(X, n_components=None, n_features=None, ensure_min_samples=1):
+    return check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=ensure_min_samples)
+
+
+def domino(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
+    slicer = DOMINO(n_slices=count, random_state=seed)
+    slicer.fit(embeddings=x, targets=target, pred_probs=probs)
+    return slicer.predict_proba(embeddings=x, targets=target, pred_probs=probs)
+
+
+def sliceguard(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
+    "Its hierarchical clustering and its choice of issues, on 32 principal components in place of UMAP's 32 dimensions"
+    z = PCA(32, random_state=seed).fit_transform(x)
+    frame = pd.DataFrame({"target": target, "pred": pred})
+    right = lambda y, p: float((np.asarray(y) == np.asarray(p)).mean())  # noqa: E731
+    _, frames, labels, columns, _ = SLICEGUARD.generate_metric_frames(
+        z, frame, "target", "pred", right, {"image": "embedding", "more": "embedding"}, False
+    )
+    groups = SLICEGUARD.detect_issues(frames, labels, columns, 0.01, 10, count, "drop", "max", "overall", False)
+    found = []
+    for group, column in zip(groups, columns):
+        for issue, row in group[group["issue"]].iterrows():
+            member = (labels[column] == issue).to_numpy()
+            found.append((row["drop"], member * (1 + 1 / (1 + np.linalg.norm(z - z[member].mean(0), axis=1)))))
+    found.sort(key=lambda f: -f[0])
+    return np.stack([s for _, s in found[:count]], 1) if found else np.zeros((len(x), 0))
+
+
+METHODS = {"domino": domino, "sliceguard": sliceguard}
+
+
+def main():
+    global DOMINO, SLICEGUARD
+    folder, method, count, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    warnings.simplefilter("ignore")
+    os.environ["TQDM_DISABLE"] = "1"
+    if method == "domino":
+        base._check_X = _check_X
+        stand_in("meerkat", DataPanel=dict)
+        stand_in("torch")
+        stand_in("torch.nn", Module=object)
+        sys.modules["torch"].nn = sys.modules["torch.nn"]
+        module = load("domino", "_slice.domino")
+        module.DominoMixture._check_initial_parameters = lambda self, x: self._check_parameters(x)
+        DOMINO = module.DominoSlicer
+    else:
+        SLICEGUARD = load("sliceguard", "detection")
+    names = ("embeddings", "target", "pred", "probs")
+    with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+        warm = [np.load(folder / f"warm_{n}.npy") for n in names]
+        METHODS[method](*warm, count, seed)
+        for job in sorted(folder.glob("job*")):
+            arrays = [np.load(job / f"{n}.npy") for n in names]
+            start = time.perf_counter()
+            scores = METHODS[method](*arrays, count, seed)
+            seconds = time.perf_counter() - start
+            np.save(job / "scores.npy", scores)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            (job / "took.json").write_text(json.dumps({"seconds": seconds, "peak_mb": peak}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The sums behind the finders of `regions`: projection, clusters, their tree, and the scan of the tree for errors
+
+Everything is a product of matrices or a count, so the time is linear in the rows and no array has rows times rows.
+"""
+
+import numpy as np
+
+_CHUNK = 2_000_000  # Numbers in a block of distances
+
+
+def principal(
+    x: np.ndarray,  # (n, d) float32
+    most: int,
+    rng: np.random.Generator,
+    rows: int = 10_000,  # Of these, drawn at random, the covariance is taken
+) -> np.ndarray:  # (d, q)
+    "Directions whose variance stands above that of noise, at most `most`, by subspace iteration"
+    part = x if len(x) <= rows else x[np.sort(rng.choice(len(x), rows, replace=False))]
+    n, d = part.shape
+    part = part - part.mean(0)
+    size = float(np.abs(part).max()) or 1.0
+    part /= size
+    cov = (part.T @ part) / n
+    q = min(most, d, n)
+    v = rng.normal(size=(d, min(d, q + 8))).astype(np.float32)
+    for _ in range(6):
+        v = np.linalg.qr(cov @ v)[0]
+    value, turn = np.linalg.eigh(v.T @ cov @ v)
+    value, v = value[::-1][:q], (v @ turn[:, ::-1])[:, :q]
+    noise = max(float(np.trace(cov)) - float(value.sum()), 0.0) / max(d - q, 1)
+    edge = noise * (1 + np.sqrt(d / n)) ** 2  # Where the spectrum of noise ends (Marchenko and Pastur, 1967)
+    return v[:, : max(1, int((value > max(edge, 1e-10 * value[0])).sum()))]
+
+
+def distances(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    "Squares of distances, less the square of each row"
+    out = z @ (-2 * centres.T)
+    out += (centres * centres).sum(1)
+    return out
+
+
+def nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    out = np.empty(len(z), np.int64)
+    step = max(1, _CHUNK // len(centres))
+    for i in range(0, len(z), step):
+        out[i : i + step] = distances(z[i : i + step], centres).argmin(1)
+    return out
+
+
+def sums(labels: np.ndarray, z: np.ndarray, k: int) -> np.ndarray:
+    from scipy.sparse import csc_matrix
+
+    n = len(labels)
+    return csc_matrix((np.ones(n, z.dtype), labels, np.arange(n + 1)), (k, n)) @ z
+
+
+def k_means(
+    z: np.ndarray,  # (n, q)
+    k: int,
+    rng: np.random.Generator,
+    rounds: int = 4,
+    rows: int = 20_000,  # The centres are learnt from these, drawn at random
+) -> tuple[np.ndarray, np.ndarray]:  # (k, q) centres, none of them empty, and the nearest of each row
+    "Lloyd's algorithm from rows drawn at random"
+    part = z if len(z) <= rows else z[np.sort(rng.choice(len(z), rows, replace=False))]
+    centres = part[np.sort(rng.choice(len(part), min(k, len(part)), replace=False))]
+    for _ in range(rounds):
+        labels = nearest(part, centres)
+        count = np.bincount(labels, minlength=len(centres))
+        held = count > 0
+        centres = (sums(labels, part, len(centres))[held] / count[held, None]).astype(z.dtype)
+    labels = nearest(z, centres)
+    held, labels = np.unique(labels, return_inverse=True)
+    return centres[held], labels
+
+
+def whiten(z: np.ndarray, centres: np.ndarray, labels) -> np.ndarray:
+    "The matrix after which rows lie around their centres alike in all directions"
+    rest = z - centres[labels]
+    cov = (rest.T @ rest) / max(len(z), 1)
+    value, turn = np.linalg.eigh(cov.astype(np.float64))
+    if value[-1] <= 0:
+        return np.eye(len(cov), dtype=z.dtype)
+    return (turn / np.sqrt(np.maximum(value, 1e-6 * value[-1]))).astype(z.dtype)
+
+
+def ward(
+    centres: np.ndarray,  # (k, q)
+    count: np.ndarray,
+) -> np.ndarray:  # (k-1, 2) which two are joined; the join of row i is node k + i
+    "Ward's tree of clusters that have a size (Lance and Williams, 1967)"
+    k = len(centres)
+    c, size = centres.astype(np.float64), count.astype(np.float64)
+    norm = (c * c).sum(1)
+    far = (norm[:, None] + norm - 2 * c @ c.T) * (size[:, None] * size / (size[:, None] + size))
+    np.fill_diagonal(far, np.inf)
+    node, alive = np.arange(k), np.ones(k, bool)
+    to = far.argmin(1)
+    least = far[np.arange(k), to]
+    merges = np.empty((k - 1, 2), np.int64)
+    for step in range(k - 1):
+        a = int(least.argmin())
+        b = int(to[a])
+        merges[step] = node[a], node[b]
+        row = ((size + size[a]) * far[a] + (size + size[b]) * far[b] - size * far[a, b]) / (size + size[a] + size[b])
+        alive[b] = False
+        row[~alive] = np.inf
+        row[a] = np.inf
+        far[a] = far[:, a] = row
+        far[b] = far[:, b] = np.inf
+        least[b] = np.inf
+        size[a] += size[b]
+        node[a] = k + step
+        stale = np.flatnonzero(alive & ((to == a) | (to == b)))
+        closer = row < least
+        to[closer], least[closer] = a, row[closer]
+        to[a], least[a] = row.argmin(), row.min()
+        for s in stale[stale != a]:
+            to[s] = far[s].argmin()
+            least[s] = far[s, to[s]]
+    return merges
+
+
+def log_likelihood(errors: np.ndarray, count: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    "Of `errors` among `count`, each with the chance `rate`"
+    from scipy.special import xlogy
+
+    return xlogy(errors, rate) + xlogy(count - errors, 1 - rate)
+
+
+def gain(errors: np.ndarray, count: np.ndarray, base: np.ndarray) -> np.ndarray:
+    "Log-likelihood ratio of a rate of its own against `base`; 0 where it is not the higher (Kulldorff, 1997)"
+    rate = errors / np.maximum(count, 1)
+    return np.where(rate > base, log_likelihood(errors, count, rate) - log_likelihood(errors, count, base), 0.0)
+
+
+def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
+    "The values of the leaves, then of every join"
+    out = np.concatenate([leaves, np.zeros((len(merges), *leaves.shape[1:]))])
+    for i, (a, b) in enumerate(merges, len(leaves)):
+        out[i] = out[a] + out[b]
+    return out
+
+
+def choose(value: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2) (2k - 1,) bool
+    "Nodes, none within another, whose values add up to most"
+    k = len(merges) + 1
+    best, own = value.copy(), value > 0
+    for i, (a, b) in enumerate(merges, k):
+        below = best[a] + best[b]
+        own[i] = own[i] and best[i] >= below
+        best[i] = max(best[i], below)
+    free, chosen = np.ones(len(value), bool), np.zeros(len(value), bool)
+    for i in range(len(value) - 1, -1, -1):
+        chosen[i] = own[i] and free[i]
+        if i >= k:
+            free[merges[i - k]] = free[i] and not chosen[i]
+    return chosen
+
+
+def leaves_of(node: int, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
+    k, todo, out = len(merges) + 1, [node], []
+    while todo:
+        i = todo.pop()
+        if i < k:
+            out.append(i)
+        else:
+            todo.extend(merges[i - k])
+    return np.sort(np.array(out))

@@ -1,0 +1,347 @@
+"The ledger survives people, merges, full disks, killed writers and several at once; and it remembers"
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cvbench.core.predictions import make_predictions, save_predictions
+from cvbench.evaluate.evaluation import evaluate
+from cvbench.slices.ledger import (
+    accept_slice,
+    add_slices,
+    check_ledger,
+    ledger_path,
+    read_ledger,
+    reopen_slice,
+)
+from cvbench.slices.slice import Slice
+
+DIM = Slice("dim light", "light == 'dim'", evidence={"error": 0.4, "split": "test"})
+
+
+def lines(data="parts"):
+    return ledger_path(data).read_text().splitlines()
+
+
+# Edited by hand, merged, cut off
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"event": "found", "name": "x" "where": ""}', "not valid JSON"),
+        ('{"event": "renamed", "name": "dim light"}', "'event' must be"),
+        ('{"event": "found", "where": "a == 1"}', "no 'name'"),
+        ('{"event": "found", "name": "empty"}', "neither a condition nor ids"),
+        ('{"event": "found", "name": "x", "where": "a == "}', "cannot be read"),
+        ('{"event": "found", "name": "x", "where": "a == 1", "evidence": {"q": NaN}}', "holds NaN"),
+        ('{"event": "found", "name": "x", "where": 7}', "'where' is a int"),
+        ('{"event": "found", "name": "x", "ids": "abc"}', "'ids' is a str"),
+        ('{"event": "checked", "name": "dim light", "status": "gone"}', "'status' must be one of"),
+        ('{"event": "checked", "name": "dark", "status": "fixed"}', "no line above has found"),
+        ('{"event": "accepted", "name": "dim light"}', "without a 'reason'"),
+        ('{"event": "found", "name": "dim light", "where": "light == \'dark\'"}', "taken by another rule"),
+        ("<<<<<<< HEAD", "merge that was not resolved"),
+        ("[1, 2]", "it is no event"),
+        (json.dumps({"event": "found", "name": "n" * 10_000, "where": "a == 1"}), "1 to 200 characters"),
+    ],
+)
+def test_a_line_broken_by_hand_is_named_and_nothing_is_lost(line, message):
+    add_slices([DIM], "parts@v1")
+    path = ledger_path("parts")
+    path.write_text(path.read_text() + line + "\n" + path.read_text())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="line 2") as error:
+        read_ledger("parts")
+    assert message in str(error.value) and "take the file from version control" in str(error.value)
+    with pytest.raises(ValueError, match="line 2"):
+        add_slices([Slice("new", "a == 1")], "parts")
+    assert path.read_bytes() == before
+
+
+def test_bytes_that_are_no_text_are_named():
+    add_slices([DIM], "parts")
+    path = ledger_path("parts")
+    path.write_bytes(path.read_bytes() + b"\xff\xfe\x00\n")
+    with pytest.raises(ValueError, match="line 2: it is not UTF-8"):
+        read_ledger("parts")
+
+
+def test_what_editors_do_is_no_harm():
+    add_slices([DIM], "parts")
+    path = ledger_path("parts")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
+    assert [e.name for e in read_ledger("parts")] == ["dim light"]
+    path.write_text(path.read_text().strip())  # no newline at the end
+    add_slices([Slice("new", "a == 1")], "parts")
+    assert [e.name for e in read_ledger("parts")] == ["dim light", "new"]
+
+
+def test_the_same_slice_twice_as_after_a_merge_is_one():
+    add_slices([DIM], "parts")
+    path = ledger_path("parts")
+    path.write_text(path.read_text() * 2)
+    assert len(read_ledger("parts")) == 1
+
+
+@pytest.mark.parametrize("kept", [1, 30, -2])
+def test_half_a_line_at_the_end_costs_only_itself(kept):
+    add_slices([DIM, Slice("new", "a == 1")], "parts")
+    path = ledger_path("parts")
+    first, second = path.read_bytes().splitlines(keepends=True)
+    half = second[:kept]
+    path.write_bytes(first + half)
+    with pytest.warns(UserWarning, match="ends in the middle of a line"):
+        assert [e.name for e in read_ledger("parts")] == ["dim light"]
+    add_slices([Slice("third", "a == 3")], "parts")
+    assert [e.name for e in read_ledger("parts")] == ["dim light", "third"]
+    assert path.with_name("parts.jsonl.rest").read_bytes() == half + b"\n"
+
+
+def test_a_name_is_one_rule_and_a_rule_is_entered_once():
+    add_slices([DIM, DIM], "parts")
+    add_slices([Slice("another name", " light == 'dim' ")], "parts")
+    assert len(lines()) == 1
+    with pytest.raises(ValueError, match="Give this one another name"):
+        add_slices([Slice("new", "a == 1"), Slice("dim light", "light == 'dark'")], "parts")
+    assert len(lines()) == 1
+
+
+def test_accepting_needs_a_reason_and_a_known_slice():
+    add_slices([DIM], "parts")
+    with pytest.raises(ValueError, match="needs a reason"):
+        accept_slice("dim light", "  ", "parts")
+    with pytest.raises(KeyError, match="no slice 'dark'"):
+        accept_slice("dark", "why", "parts")
+    ledger = accept_slice("dim light", "<b>lamps</b> in May", "parts")
+    assert (ledger["dim light"].status, ledger["dim light"].reason) == ("accepted", "<b>lamps</b> in May")
+    assert "<b>lamps" not in ledger._repr_html_()
+    assert reopen_slice("dim light", "parts@v9")["dim light"].status == "open"
+
+
+def test_a_name_that_is_no_file_is_refused():
+    with pytest.raises(ValueError, match="not usable"):
+        add_slices([DIM], "../parts")
+
+
+def test_no_ledger_is_an_empty_one_and_reading_makes_none():
+    assert len(read_ledger("parts")) == 0 and repr(read_ledger("parts")).endswith("empty")
+    assert not ledger_path("parts").exists()
+
+
+# Several at once, and killed
+
+WRITER = """
+import sys
+from cvbench.slices.ledger import add_slices
+from cvbench.slices.slice import Slice
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(int(sys.argv[2])):
+    add_slices([Slice(f"{sys.argv[1]} {i}", f"a == {i} and b == '{sys.argv[1]}'", evidence={"long": "x" * 5000})], "parts")
+    print(i, flush=True)
+"""
+
+
+def writers(names, n):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, name, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in names
+    ]
+    for p in started:
+        assert p.stdout.readline() == "ready\n"
+    for p in started:
+        p.stdin.write("go\n")
+        p.stdin.flush()
+    return started
+
+
+def test_several_processes_write_at_once_and_every_line_is_there():
+    started = writers("ABC", 12)
+    for p in started:
+        p.communicate(timeout=120)
+        assert p.returncode == 0
+    assert {e.name for e in read_ledger("parts")} == {f"{w} {i}" for w in "ABC" for i in range(12)}
+
+
+def test_a_killed_writer_loses_nothing_it_has_confirmed():
+    for wait in (0.0, 0.004, 0.02):
+        (p,) = writers([f"w{wait}"], 1000)
+        p.stdout.readline()
+        time.sleep(wait)
+        p.send_signal(signal.SIGKILL)
+        done = 1 + sum(1 for _ in p.stdout)
+        p.wait()
+        p.stdin.close(), p.stdout.close()
+        add_slices([Slice(f"after {wait}", f"c == {wait}")], "parts")  # the lock of the dead is gone
+        names = {e.name for e in read_ledger("parts")}
+        assert {f"w{wait} {i}" for i in range(done)} | {f"after {wait}"} <= names
+
+
+def test_a_writer_that_waits_too_long_says_for_what(monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    from cvbench.slices import ledger as module
+
+    add_slices([DIM], "parts")
+    fd = os.open(ledger_path("parts"), os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    wait = module._locked
+    monkeypatch.setattr(module, "_locked", lambda path: wait(path, patience=0.1))
+    with pytest.raises(RuntimeError, match="another process has been writing"):
+        accept_slice("dim light", "why", "parts")
+    os.close(fd)
+    assert len(lines()) == 1
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(monkeypatch):
+    add_slices([DIM], "parts")
+    before = ledger_path("parts").read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
+    with pytest.raises(OSError, match="disk is full"):
+        accept_slice("dim light", "why", "parts")
+    monkeypatch.undo()
+    assert ledger_path("parts").read_bytes() == before
+
+
+# Later models
+
+N = 1200
+RNG = np.random.default_rng(0)
+LIGHT = np.where(np.arange(N) % 6 == 0, "dim", "day")
+METAL = RNG.choice(["steel", "brass"], N)
+TRUTH = np.where(RNG.random(N) < 0.5, "ok", "dent")
+
+
+def model(name, dim, rest=0.1, split="test", seed=None, metadata=True, rows=slice(None)):
+    noise = np.random.default_rng(abs(hash_of(name)) if seed is None else seed).random(N)
+    wrong = noise < np.where(LIGHT == "dim", dim, rest)
+    right = np.where((TRUTH == "ok") ^ wrong, 0.9, 0.1)
+    meta = {"light": LIGHT[rows], "metal": METAL[rows]} if metadata else {}
+    preds = make_predictions(
+        TRUTH[rows], np.c_[right, 1 - right][rows], ["ok", "dent"], sample_id=[f"{i:05d}" for i in range(N)][rows], split=split,
+        metadata=meta, model_id=name, dataset_version="parts@v1", info={"run": f"run-{name}"},
+    )  # fmt: skip
+    return evaluate(preds, 50)
+
+
+def hash_of(text):
+    return int.from_bytes(text.encode(), "little") % 2**31
+
+
+def test_fixed_then_come_back_with_paired_intervals_and_neighbours_unharmed():
+    add_slices([DIM], "parts@v1", model="one")
+    one, two, three, four = model("one", 0.5), model("two", 0.1), model("three", 0.5), model("four", 0.5)
+    assert check_ledger(one).table["status"][0] == "still open"
+    told = check_ledger(two, before=[one]).table.iloc[0]
+    change, low, high = told["since_first"]
+    paired = two.samples.set_index("sample_id")["correct"].astype(float) - one.samples.set_index("sample_id")["correct"]
+    dim = two.samples.set_index("sample_id")["light"] == "dim"
+    assert told["status"] == "fixed" and low > 0 and change == pytest.approx(paired[dim].mean())
+    assert high - low == pytest.approx(2 * 1.96 * paired[dim].std() / np.sqrt(dim.sum()), rel=0.15)
+    assert (
+        told["elsewhere"][0] == pytest.approx(paired[~dim].mean()) and told["elsewhere"][1] < 0 < told["elsewhere"][2]
+    )
+    back = check_ledger(three, before=[one, two])
+    assert back.table["status"][0] == "came back" and back.table["since_previous"][0][2] < 0
+    assert "came back: dim light" in repr(back)
+    assert check_ledger(four, before=[one, three]).table["status"][0] == "came back"
+    assert check_ledger(two, before=[one, four]).table["status"][0] == "fixed"
+    assert [json.loads(x)["status"] for x in lines()[1:]] == ["still open", "fixed", "came back", "came back", "fixed"]
+
+
+def test_asking_twice_writes_once_and_asking_without_record_never():
+    add_slices([DIM], "parts@v1", model="one")
+    two = model("two", 0.1)
+    check_ledger(two, record=False)
+    assert len(lines()) == 1
+    check_ledger(two)
+    check_ledger(two)
+    assert len(lines()) == 2
+
+
+def test_no_longer_significant_is_not_fixed():
+    add_slices([DIM], "parts@v1", model="one")
+    few = slice(0, 90)  # 15 images of the slice
+    one, two = model("one", 0.2, seed=3, rows=few), model("two", 0.15, seed=3, rows=few)
+    told = check_ledger(two, before=[one])
+    assert told.table["status"][0] == "unclear" and "nor better than it was" in repr(told)
+
+
+def test_an_accepted_slice_is_still_measured():
+    add_slices([DIM], "parts@v1", model="one")
+    accept_slice("dim light", "lamps in May", "parts")
+    told = check_ledger(model("two", 0.5))
+    assert told.table["status"][0] == "still open" and "Accepted: lamps in May" in repr(told)
+    assert read_ledger("parts")["dim light"].status == "accepted"
+
+
+def test_earlier_predictions_are_found_in_the_store(store):
+    add_slices([DIM], "parts@v1", model="one", run="run-one")
+    save_predictions(model("one", 0.5).predictions, store / "runs" / "run-one" / "predictions" / "test.parquet")
+    (store / "runs" / "bad" / "predictions").mkdir(parents=True)
+    (store / "runs" / "bad" / "predictions" / "test.parquet").write_bytes(b"not parquet")
+    assert check_ledger(model("two", 0.1)).table["since_first"][0] is not None
+    add_slices([Slice("brass", "metal == 'brass'")], "parts@v1", model="gone")
+    told = check_ledger(model("three", 0.1))
+    assert told.table["since_first"][1] is None and "not in this store" in told.table["note"][1]
+
+
+def test_what_cannot_be_judged_says_why_and_is_not_recorded():
+    rules = [DIM, Slice("other split", "light == 'dim'  and metal == 'steel'", evidence={"split": "val"})]
+    rules += [Slice("nobody", "light == 'night'"), Slice("region", ids=("x",), region={"threshold": 0.5})]
+    add_slices(rules, "parts@v1", model="one")
+    told = check_ledger(model("two", 0.1, metadata=False))
+    assert set(told.table["status"]) == {"not judged"}
+    assert "no column 'light'" in told.table["note"][0] and "found on val" in told.table["note"][1]
+    assert len(lines()) == 4
+    told = check_ledger(model("two", 0.1))
+    assert told.table["status"].tolist() == ["unclear", "not judged", "not judged", "not judged"]
+
+
+def test_the_verdict_falls_on_held_out_images_where_the_slice_was_found_on_the_others():
+    found = Slice("dim light", "light == 'dim'", evidence={"split": "test", "seed": 0})
+    add_slices([found], "parts@v1", model="one")
+    assert check_ledger(model("two", 0.1)).table["n"][0] < 0.65 * (LIGHT == "dim").sum()
+
+
+def test_other_labels_or_other_images_are_not_paired():
+    add_slices([DIM], "parts@v1", model="one")
+    one, two = model("one", 0.5), model("two", 0.1)
+    flipped = evaluate(
+        make_predictions(np.where(TRUTH == "ok", "dent", "ok"), one.predictions.scores, ["ok", "dent"],
+                         sample_id=one.predictions.table["sample_id"].to_pylist(), model_id="one"), 50)  # fmt: skip
+    assert check_ledger(two, before=[flipped], record=False).table["since_first"][0] is None
+    assert (
+        check_ledger(two, before=[model("one", 0.5, rows=slice(0, 100))], record=False).table["since_first"][0] is None
+    )
+
+
+def test_labels_of_html_do_no_harm():
+    name = "<script>alert(1)</script>"
+    add_slices([Slice(name, "light == '<img src=x onerror=1>'")], "parts", model="m")
+    shown = read_ledger("parts")._repr_html_() + check_ledger(model("two", 0.1), data="parts")._repr_html_()
+    assert "<script" not in shown and "<img" not in shown and "&lt;script&gt;" in shown
+
+
+def test_a_data_set_without_name_is_refused():
+    preds = make_predictions(["a", "b"], np.eye(2), ["a", "b"])
+    with pytest.raises(ValueError, match="name no data set"):
+        check_ledger(evaluate(preds, 10))
+
+
+def test_the_table_has_the_latest_numbers():
+    add_slices([DIM], "parts@v1", model="one")
+    assert read_ledger("parts").table["error"][0] == 0.4
+    check_ledger(model("two", 0.1))
+    table = read_ledger("parts").table
+    assert isinstance(table, pd.DataFrame) and table["model"][0] == "two" and table["error"][0] < 0.2
