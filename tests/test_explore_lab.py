@@ -56,7 +56,9 @@ def write(path, *cells):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "nbs/tutorials/error_analysis.ipynb", folder)
+    for file in ("tutorials/error_analysis.ipynb", "images/cockpit.png"):
+        (folder / file).parent.mkdir()
+        shutil.copy(ROOT / "nbs" / file, folder / file)
     write(
         folder / "two.ipynb",
         TOY,
@@ -90,7 +92,7 @@ def ready(page, n=1):
 
 def test_the_tutorial_by_mouse(page, lab, tmp_path):
     seen, shots = watch(page), artefacts(tmp_path)
-    lab.open(page, "error_analysis.ipynb")
+    lab.open(page, "tutorials/error_analysis.ipynb")
     lab.run_all(page)
     root = ready(page).first
     wait_for(lambda: lab.python("'page' in globals()"), "the last cell", 240)
