@@ -199,6 +199,12 @@ def test_two_cockpits_a_restart_and_no_kernel(page, lab, tmp_path):
     assert len(lab.python("one.selected")) == 60
     save(page, lab, "two.ipynb")
 
+    chosen = count(two)
+    lab.open(page, "two.ipynb")  # as after a closed tab: the kernel still knows
+    roots = ready(page, 2)
+    wait_for(lambda: count(roots.nth(1)) == chosen, "the selection to be there again")
+    assert count(roots.nth(0)) == 60 and page.locator(".cvbench-frozen").count() == 0
+
     page.evaluate(f"{KERNEL}.restart()")
     page.wait_for_selector("#jp-main-statusbar >> text=/\\| Idle/")
     page.wait_for_timeout(2000)
