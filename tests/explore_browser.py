@@ -142,7 +142,7 @@ def watch(page) -> dict[str, list[str]]:
 
 def count(root) -> int:
     "Images selected, as the cockpit says"
-    return int(root.locator("[data-testid=count]").inner_text().split(" of ")[0].replace(",", ""))
+    return int(root.locator("[data-testid=count]").text_content().split(" of ")[0].replace(",", ""))
 
 
 def wait_for(condition, what: str, seconds: float = 20):

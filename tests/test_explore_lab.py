@@ -56,7 +56,9 @@ def write(path, *cells):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "nbs/tutorials/error_analysis.ipynb", folder)
+    for file in ("tutorials/error_analysis.ipynb", "images/cockpit.png"):
+        (folder / file).parent.mkdir()
+        shutil.copy(ROOT / "nbs" / file, folder / file)
     write(
         folder / "two.ipynb",
         TOY,
@@ -90,7 +92,7 @@ def ready(page, n=1):
 
 def test_the_tutorial_by_mouse(page, lab, tmp_path):
     seen, shots = watch(page), artefacts(tmp_path)
-    lab.open(page, "error_analysis.ipynb")
+    lab.open(page, "tutorials/error_analysis.ipynb")
     lab.run_all(page)
     root = ready(page).first
     wait_for(lambda: lab.python("'page' in globals()"), "the last cell", 240)
@@ -196,6 +198,12 @@ def test_two_cockpits_a_restart_and_no_kernel(page, lab, tmp_path):
     wait_for(lambda: len(lab.python("two.selected")) == count(two), "the second in Python")
     assert len(lab.python("one.selected")) == 60
     save(page, lab, "two.ipynb")
+
+    chosen = count(two)
+    lab.open(page, "two.ipynb")  # as after a closed tab: the kernel still knows
+    roots = ready(page, 2)
+    wait_for(lambda: count(roots.nth(1)) == chosen, "the selection to be there again")
+    assert count(roots.nth(0)) == 60 and page.locator(".cvbench-frozen").count() == 0
 
     page.evaluate(f"{KERNEL}.restart()")
     page.wait_for_selector("#jp-main-statusbar >> text=/\\| Idle/")

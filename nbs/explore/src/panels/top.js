@@ -29,7 +29,7 @@ export class TopBar {
     this.copying = button("Copy", "Copy as Python", () => this.copy());
     this.actions = h("div", { class: "cvb-actions", role: "group", "aria-label": "do with the selection" });
     for (const [verb, [text, label]] of Object.entries(VERBS)) this.actions.append(button(text, label, () => this.openForm(verb), { "data-verb": verb }));
-    this.form = h("form", { class: "cvb-form", hidden: true, onsubmit: (e) => this._submit(e) });
+    this.form = h("form", { class: "cvb-form", hidden: true, onsubmit: (e) => this._submit(e), onkeydown: (e) => this._enter(e) });
     this.el = h("header", { class: "cvb-top" },
       h("div", { class: "cvb-head" }, this.title, this.count, this.stats, h("div", { class: "cvb-spring" }), this.errors, h("div", { class: "cvb-group" }, this.undoing, this.redoing), this.clearing, help),
       h("div", { class: "cvb-expression" }, h("span", { class: "cvb-where-label", "aria-hidden": "true", text: "where" }), this.where, this.others, this.copying, this.actions),
@@ -166,6 +166,13 @@ export class TopBar {
     this.form.hidden = true;
     if (open) this.cockpit.root.focus();
     return open;
+  }
+
+  /** JupyterLab takes the Enter that would submit a form. @param {KeyboardEvent} e */
+  _enter(e) {
+    if (e.key !== "Enter" || /** @type {HTMLElement} */ (e.target).tagName !== "INPUT") return;
+    e.preventDefault();
+    this.form.requestSubmit();
   }
 
   async _submit(e) {
