@@ -259,6 +259,14 @@ def test_fixed_then_come_back_with_paired_intervals_and_neighbours_unharmed():
     assert [json.loads(x)["status"] for x in lines()[1:]] == ["still open", "fixed", "came back", "came back", "fixed"]
 
 
+def test_an_evaluation_says_that_slices_are_known():
+    ev = model("two", 0.1)
+    assert "known weak slice" not in repr(ev)
+    add_slices([DIM, Slice('a "quoted" name', "metal == 'steel'")], "parts@v1", model="one")
+    accept_slice("dim light", "why", "parts")
+    assert "2 known weak slices of this data set: check_ledger(ev)" in repr(ev) and "known weak" in ev._repr_html_()
+
+
 def test_asking_twice_writes_once_and_asking_without_record_never():
     add_slices([DIM], "parts@v1", model="one")
     two = model("two", 0.1)

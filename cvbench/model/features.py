@@ -7,6 +7,7 @@ __all__ = ['read_features']
 
 # %% ../../nbs/29_model.features.ipynb #f29imports
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from ..core.files import atomic_path, fingerprint
 from ..core.runs import Run
 from ..core.settings import load_settings
-from .embed import _find_encoder
+from .adapters import describe_adapter
+from .backbones import hash_state
 from .engines import Engine
 from .models import Model, load_model
 from .pixels import pick_device
@@ -30,7 +32,14 @@ def read_features(
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
 ) -> dict[str, np.ndarray]:  # One entry: name of the encoder → (n, features) float32
     "The features a model's head sees, computed once"
-    encoder, transform, about = _find_encoder(model if isinstance(model, Model) else load_model(model))
+    model = model if isinstance(model, Model) else load_model(model)
+    encoder, transform = model.net.encoder, model.backbone.transform
+    about = {
+        "backbone": model.backbone.name,
+        "weights": hash_state(encoder.state_dict()),
+        "adapter": describe_adapter(model.adapter),
+        "transform": asdict(transform),
+    }
     rows = list(ids) if ids is not None else ds.table(["sample_id"])["sample_id"].to_pylist()
     file = Path(load_settings().store) / "cache" / f"features-{fingerprint(about, rows)}.npy"
     if not file.exists():

@@ -99,7 +99,7 @@ def name_region(
     columns: Sequence[str] | None = None,  # To use; all but the table's own by default
     least: float = 0.7,  # Precision and recall (their harmonic mean) from which the rule gives the name
 ) -> tuple[str, RegionRule | None]:
-    "What the images of a region have in common: a name without article, and the rule behind it"
+    "What the images of a region have in common, empty where nothing is; and the rule that comes nearest"
     rule = (
         describe_region(inside, table, columns=columns, target=columns is None or "target" in columns)
         if inside.any()
@@ -108,7 +108,7 @@ def name_region(
     if rule is not None and rule.f1 >= least:
         return name_rule(rule.where), rule
     said = [_mostly(table.loc[inside, c], word) for c, word in (("target", "target"), ("pred", "taken for"))]
-    return ", ".join(filter(None, said)) or "images that look alike", rule
+    return ", ".join(filter(None, said)), rule
 
 
 def _mostly(values: pd.Series, word: str) -> str:

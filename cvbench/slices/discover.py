@@ -25,7 +25,7 @@ from . import _page
 from .conditions import ConditionFinder
 from .confirm import confirm, find_rows, merge, smallest_effect, split_halves, unit_keys
 from .describe import name_region, name_rule, pick_examples, rule_in_words
-from .ledger import Ledger, _plain, add_slices, read_ledger
+from .ledger import Ledger, _plain, add_slices, read_ledger, with_properties
 from .slice import Candidate, Finder, Slice
 
 # %% ../../nbs/47_slices.discover.ipynb #SliceReport
@@ -281,20 +281,21 @@ def discover_slices(
     data, notes = _find_data(ev, ds)
     space, vectors = read_embeddings(ev, data, embeddings)
     steps = _Steps(progress)
-    table, mine = ev.samples, columns
+    table = ev.samples
     if properties and data is not None:
-        table = _with_properties(table, data, steps)
+        steps("properties")
+        table = with_properties(table, data, notes)
     loss = _error_of(table, error)
     held_out = split_halves(table, group, seed)
-    used = _default_finders(columns, min_images, vectors is not None) if finders is None else list(finders)
-    seen = table[~held_out].reset_index(drop=True).drop(columns=[group] if group and group not in (mine or ()) else [])
-    candidates = []
-    for finder in used:
-        steps(f"find by {type(finder).__name__}")
-        if seen.empty or not loss[~held_out].any():
-            break
-        candidates += finder.fit(seen, None if vectors is None else vectors[~held_out], loss[~held_out]).candidates_
-    candidates = [c if c.region is None else replace(c, region={**c.region, "embedding": space}) for c in candidates]
+    seen = (
+        table[~held_out].reset_index(drop=True).drop(columns=[group] if group and group not in (columns or ()) else [])
+    )
+    used = (
+        _default_finders(ev, seen, columns, min_images, vectors is not None)
+        if finders is None
+        else [(f, seen) for f in finders]
+    )
+    candidates = _propose(used, None if vectors is None else vectors[~held_out], loss[~held_out], space, steps)
     steps("confirm")
     tried = confirm(candidates, table, loss, held_out, vectors, q=q, level=level, group=group, min_images=min_images)
     about = {
@@ -304,9 +305,19 @@ def discover_slices(
         "finders": pd.Series([c.found_by for c in candidates], dtype=object).value_counts().to_dict(),
         "power": _power(tried, held_out, loss, q), "notes": notes + _notes(vectors, held_out, loss),
     }  # fmt: skip
-    found = _Found(table, loss, held_out, vectors, candidates, tried, about)
     steps("describe")
-    return _report(found, data, columns, k, steps)
+    return _report(_Found(table, loss, held_out, vectors, candidates, tried, about), data, columns, k, steps)
+
+# %% ../../nbs/47_slices.discover.ipynb #propose
+def _propose(used: list, vectors: np.ndarray | None, loss: np.ndarray, space: str, steps: "_Steps") -> list[Candidate]:
+    "What finders propose; the same rule by two finders is one candidate"
+    found: dict[tuple[str, str], Candidate] = {}
+    for finder, seen in used if loss.any() else ():
+        steps(f"find by {type(finder).__name__}")
+        for c in finder.fit(seen, vectors, loss).candidates_:
+            region = None if c.region is None else {**c.region, "embedding": space}
+            found.setdefault((c.where, str(c.region)), replace(c, region=region))
+    return list(found.values())
 
 # %% ../../nbs/47_slices.discover.ipynb #steps
 class _Steps:
@@ -320,12 +331,19 @@ class _Steps:
         self.bar.update()
 
 
-def _default_finders(columns: Sequence[str] | None, min_images: int, regions: bool) -> list[Finder]:
-    out: list[Any] = [ConditionFinder(columns=columns, min_size=min_images)]
+def _default_finders(
+    ev: Evaluation, seen: pd.DataFrame, columns: Sequence[str] | None, min_images: int, regions: bool
+) -> list[tuple[Any, pd.DataFrame]]:
+    "Each with what it may look at; the user's own columns also alone, so that properties of images do not crowd them out"
+    more = [c for c in seen.columns if c not in ev.samples.columns]
+    out: list[tuple[Any, pd.DataFrame]] = []
+    if more and columns is None:
+        out.append((ConditionFinder(min_size=min_images), seen.drop(columns=more)))
+    out += [(ConditionFinder(columns=columns, min_size=min_images), seen)]
     if regions:
         from cvbench.slices.regions import RegionFinder
 
-        out.append(RegionFinder())
+        out.append((RegionFinder(), seen))
     return out
 
 
@@ -333,10 +351,6 @@ def _error_of(table: pd.DataFrame, error: str) -> np.ndarray:
     if error not in ("wrong", "loss"):
         raise ValueError(f"error must be 'wrong' (right or wrong) or 'loss' (1 − exp(−loss)). Got {error!r}.")
     return 1.0 - table["correct"].to_numpy(float) if error == "wrong" else 1 - np.exp(-table["loss"].to_numpy(float))
-
-# %% ../../nbs/47_slices.discover.ipynb #properties
-def _with_properties(table: pd.DataFrame, ds: Dataset, steps: _Steps) -> pd.DataFrame:
-    return table
 
 # %% ../../nbs/47_slices.discover.ipynb #power
 def _power(tried: pd.DataFrame, held_out: np.ndarray, error: np.ndarray, q: float) -> list[dict[str, Any]]:
@@ -393,7 +407,10 @@ def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k:
     order = list(rows)
     names, slices = _name_all(found, rows, columns), list[Slice]()
     tried = tried.assign(
-        name=[names[i][0] if i in names else name_rule(c.where) or "a region" for i, c in enumerate(found.candidates)],
+        name=[
+            names[i][0] if i in names else name_rule(c.where) or f"region {i + 1}"
+            for i, c in enumerate(found.candidates)
+        ],
         explained_by="",
     )
     for kept, absorbed in groups:
@@ -421,10 +438,10 @@ def _name_all(found: _Found, rows: dict[int, np.ndarray], columns: Sequence[str]
         else:
             name, rule = name_region(inside, found.table, columns)
             words = rule_in_words(rule) if rule is not None and rule.f1 >= 0.5 else ""
-            name = f"{name} (look-alikes)"
+            name = f"{name} (look-alikes)" if name else "look-alikes"
         taken, number, first = {n for n, _ in out.values()}, 2, name
         while name in taken:
-            name, number = f"{first} ({number})", number + 1
+            name, number = f"{first} {number}", number + 1
         out[i] = (name, words)
     return out
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Entry', 'Ledger', 'ledger_path', 'read_ledger', 'add_slices', 'accept_slice', 'reopen_slice', 'LedgerCheck',
-           'check_ledger']
+           'check_ledger', 'with_properties']
 
 # %% ../../nbs/46_slices.ledger.ipynb #l46imports
 import ast
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ import pyarrow.parquet as pq
 from ..core.files import check_name, explain_write_errors
 from ..core.predictions import Predictions, load_predictions
 from ..core.settings import load_settings
+from ..data.dataset import Dataset, checkout
 from ..evaluate.compare import compare
 from ..evaluate.evaluation import Evaluation
 from .confirm import against_rest, difference_interval, find_rows, split_halves, unit_keys
+from .properties import add_properties, find_properties
 from .slice import Slice
 
 # %% ../../nbs/46_slices.ledger.ipynb #Entry
@@ -509,7 +512,7 @@ def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], sear
         "accepted": entry.reason or None,
     }
     try:
-        table, inside = _rows_now(entry, ev, embeddings)
+        table, inside = _rows_now(entry, ev, embeddings, search)
     except ValueError as e:
         return row | {"status": "not judged", "note": str(e)}
     error, about = 1.0 - table["correct"].to_numpy(float), entry.slice.evidence
@@ -547,12 +550,37 @@ def _note(row: Mapping[str, Any], first: Mapping[str, Any], ev: Evaluation) -> s
 def _group_of(about: Mapping[str, Any], table: pd.DataFrame) -> str | None:
     return about.get("group") if about.get("group") in table.columns else None
 
+# %% ../../nbs/46_slices.ledger.ipynb #with-properties
+def with_properties(
+    table: pd.DataFrame,  # With `sample_id`
+    ds: Dataset,  # Where the images are
+    notes: list[str] | None = None,  # Gets a sentence where they cannot be had
+) -> pd.DataFrame:  # With further columns, or as it was
+    "Properties of the images, beside the columns there are"
+    try:
+        return add_properties(table, find_properties(ds, table["sample_id"].tolist()))
+    except (OSError, KeyError, ValueError) as e:
+        if notes is not None:
+            notes.append(f"Properties of the images could not be computed: {e}")
+        return table
+
+
+def _lacks(where: str, table: pd.DataFrame) -> bool:
+    "Whether a rule asks for a column that is not there"
+    names = re.findall(r"`([^`]+)`", where)
+    tree = ast.parse(re.sub(r"`[^`]+`", " 0 ", where).strip() or "0", mode="eval")
+    return not {*names, *(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))} <= set(table.columns)
+
 # %% ../../nbs/46_slices.ledger.ipynb #rows-now
-def _rows_now(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
+def _rows_now(
+    entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], search: "_Earlier"
+) -> tuple[pd.DataFrame, np.ndarray]:
     "The images to judge on, and which of them are in the slice"
     about, table = entry.slice.evidence, ev.samples
     if (split := about.get("split")) and (other := sorted(set(table["split"]) - {split})):
         raise ValueError(f"It was found on {split}, and these are images of {', '.join(map(str, other))}.")
+    if _lacks(entry.slice.where, table):
+        table = search.wider(table)
     keep = np.ones(len(table), bool)
     if about.get("seed") is not None:
         keep = split_halves(table, _group_of(about, table), int(about["seed"]))
@@ -573,6 +601,17 @@ class _Earlier:
         self.known: dict[str, list[Predictions]] = {}
         for p in (g.predictions if isinstance(g, Evaluation) else g for g in given):
             self.known.setdefault(p.model_id, []).append(p)
+
+    @cached_property
+    def _properties(self) -> pd.DataFrame | None:
+        try:
+            return with_properties(self.ev.samples, checkout(self.ev.dataset_version))
+        except (OSError, KeyError, ValueError):
+            return None
+
+    def wider(self, table: pd.DataFrame) -> pd.DataFrame:
+        "The samples with properties of their images, where the data set is in the store"
+        return table if self._properties is None else self._properties
 
     def change(self, event: Mapping[str, Any], ids: pd.Series) -> tuple[float, float, float] | None:
         "By how much more of these images are right since the model of an event, with interval"
