@@ -8,7 +8,7 @@ __all__ = ['product', 'linear', 'count_operations']
 # %% ../../nbs/24_model.products.ipynb #p24imports
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 @functools.cache
 def _one_dnn() -> Callable | None:
     "The product of oneDNN, where it is the faster one"
-    able: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    able: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if not able.get("avx2") or "intel" in str(able.get("cpu_name", "intel")).lower():
         return None
     there = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
