@@ -87,7 +87,10 @@ class Lattice:
         wrong = error > 0
         place, values = np.cumsum(wrong) - 1, error[wrong]
         self.weights = None if (values == 1).all() else values
-        self.codes = [c.codes for c in columns], [c.codes[wrong if c.index is None else wrong[c.index]] for c in columns]
+        self.codes = (
+            [c.codes for c in columns],
+            [c.codes[wrong if c.index is None else wrong[c.index]] for c in columns],
+        )
         lists = [None if c.index is None else place[c.index[wrong[c.index]]] for c in columns]
         self.index = [c.index for c in columns], lists
 
@@ -122,11 +125,13 @@ class Lattice:
         min_size: int,
         score: Rule,
         bound: Rule,
-        floor: float = 0.0,  # Conjunctions must score more
+        floor: float = 1e-9,  # Conjunctions must score more
     ) -> list[Found]:
         "The k best conjunctions, best first"
         top, bounds = _Top(k, floor), dict[tuple[int, ...], np.ndarray]()
-        reach: dict[tuple[int, ...], float] = {(): np.inf}  # by columns: no conjunction over them and others scores more
+        reach: dict[tuple[int, ...], float] = {
+            (): np.inf
+        }  # by columns: no conjunction over them and others scores more
         for level in range(1, depth + 1):
             for limit, places in sorted(self._sets(level, reach, top.least), key=lambda s: -s[0]):
                 chosen = self._alive(places, bounds, top.least)

@@ -9,7 +9,7 @@ __all__ = ['read_columns', 'find_conditions', 'ConditionFinder', 'RegionRule', '
 import keyword
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -100,7 +100,8 @@ def _ordered(column: pd.Series, name: str, edges: Sequence[str], exact: bool) ->
     last, conditions = len(starts) - 1, []
     for c, start in enumerate(starts):
         lower, upper = f"{name} >= {start}" if c else "", f"{name} < {starts[c + 1]}" if c < last else ""
-        conditions.append((c, c + 1, f"{name} == {start}" if exact else " and ".join(filter(None, [lower, upper]))))
+        if single := f"{name} == {start}" if exact else " and ".join(filter(None, [lower, upper])):
+            conditions.append((c, c + 1, single))
         if 0 < c < last:
             conditions += [(c, last + 1, lower), (0, c + 1, upper)]
     return codes, last + 1, conditions
@@ -207,7 +208,7 @@ def _code(
 
 def _with_missing(column: pd.Series, missing: np.ndarray, name: str, coded: _Coded) -> _Coded:
     codes, width, conditions = coded
-    said = [t for t in (f"{name} in [None]", f"{name} != {name}") if (_holds(column, t) == missing).all()]
+    said = [t for t in (f"{name} in [None]", f"not {name} == {name}") if (_holds(column, t) == missing).all()]
     group = [(width, width + 1, said[0])] if said and missing.any() else []
     return np.where(missing, width, codes), width + 1, conditions + group
 
@@ -229,6 +230,8 @@ def read_columns(
     own = {*_OWN, *([] if target else ["target"]), *([] if pred else ["pred"])}
     if unknown := [c for c in columns or () if c not in table.columns]:
         raise ValueError(f"columns {unknown[:5]} are not in the table, which has {list(map(str, table.columns))[:30]}.")
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2. Got {bins!r}.")
     out, why = [], {}
     for name in dict.fromkeys(columns if columns is not None else (c for c in table.columns if c not in own)):
         try:
@@ -272,20 +275,17 @@ def find_conditions(
     "The k conjunctions of conditions with the highest score of SliceLine"
     error = _check(table, error, k, max_conditions, alpha, min_size)
     columns, _ = read_columns(table, min_size=min_size, **options)
-    found = _search(columns, error, error.mean(), error.max(initial=0), k, max_conditions, alpha, min_size)
+    found = []
+    if error.any():
+        rules = sliceline(len(error), error.mean(), error.max(), min_size, alpha)
+        found = Lattice(columns, error).search(k, max_conditions, min_size, *rules)
     rows = [(_text(columns, f.conditions), len(f.conditions), int(f.size), f.error / f.size, f.score) for f in found]
-    return pd.DataFrame(rows, columns=["where", "conditions", "n", "error", "score"])
+    frame = pd.DataFrame(rows, columns=["where", "conditions", "n", "error", "score"])
+    return frame.astype({"where": str, "conditions": int, "n": int, "error": float, "score": float})
 
 
 def _text(columns: Sequence[Column], conditions: Sequence[tuple[int, int]]) -> str:
     return " and ".join(columns[p].texts[c] for p, c in conditions)
-
-
-def _search(columns, left, mean, most, k, depth, alpha, min_size) -> list[Found]:
-    "Of the error that is `left` of one with that mean and maximum"
-    if not columns or not mean > 0:
-        return []
-    return Lattice(columns, left).search(k, depth, min_size, *sliceline(len(left), mean, most, min_size, alpha))
 
 # %% ../../nbs/42_slices.conditions.ipynb #check
 def _check(table: pd.DataFrame, error: np.ndarray, k: int, depth: int, alpha: float, min_size: int) -> np.ndarray:
@@ -310,7 +310,7 @@ class ConditionFinder:
         self,
         k: int = 20,  # Groups at most
         max_conditions: int = 3,  # In a conjunction: 1, 2 or 3
-        alpha: float = 0.95,  # Weight of the error against the size in SliceLine's score
+        alpha: float | None = None,  # Weight of the error against the size in SliceLine's score; by the number of rows
         min_size: int = 10,  # Rows of a group
         earn: float = 3.0,  # Standard errors by which a condition must tell bad rows from better ones
         columns: Sequence[str] | None = None,  # As in `read_columns`, like the next three
@@ -323,70 +323,84 @@ class ConditionFinder:
 
     def fit(self, table: pd.DataFrame, embeddings: np.ndarray | None, error: np.ndarray) -> Self:
         "Find `candidates_`, best first; columns not used are in `skipped_` with the reason"
-        error = _check(table, error, self.k, self.max_conditions, self.alpha, self.min_size)
+        error = _check(table, error, self.k, self.max_conditions, self.alpha or 1, self.min_size)
         columns, self.skipped_ = read_columns(table, self.columns, self.target, self.pred, self.bins, self.min_size)
-        found = _distinct(columns, error, self)
+        found = _distinct(columns, error, self) if columns and error.std() > 0 else []
+        rows = [rows_of(columns, conditions) for conditions in found]
+        sure = [float(_sureness(error, r.sum(), error[r].sum())) for r in rows]
         self.candidates_ = [
-            Candidate(where=_text(columns, f.conditions), found_by="conditions", score=f.score)
-            for f in sorted(found, key=lambda f: -f.score)
+            Candidate(where=_text(columns, conditions), found_by="conditions", score=score)
+            for score, conditions in sorted(zip(sure, found, strict=True), key=lambda pair: -pair[0])
         ]
         return self
 
 # %% ../../nbs/42_slices.conditions.ipynb #distinct
-def _distinct(columns: list[Column], error: np.ndarray, finder: ConditionFinder, pool_size: int = 200) -> list[Found]:
-    n, mean, most, left = len(error), error.mean() if len(error) else 0.0, error.max(initial=0), error.copy()
-    score, _ = sliceline(n, mean, most, finder.min_size, finder.alpha)
-    out: dict[tuple, Found] = {}
+def _distinct(
+    columns: list[Column], error: np.ndarray, finder: ConditionFinder, pool_size: int = 200
+) -> list[tuple[tuple[int, int], ...]]:
+    left = error.copy()
+    rules = sliceline(len(error), error.mean(), error.max(), finder.min_size, finder.alpha or _alpha(error))
+    out: list[tuple[tuple[int, int], ...]] = []
     pool: list[tuple[Found, np.ndarray]] = []
-    least, changed = 0.0, True
+    least, changed = math.inf, True  # nothing outside the pool scores more than `least`
     while len(out) < finder.k:
-        now = [float(score(f.size, left[rows].sum())) for f, rows in pool]
-        if not pool or max(now) <= max(0.0, least - 1e-9):
-            if not changed:
+        size = np.array([f.size for f, _ in pool])
+        total = np.array([left[rows].sum() for _, rows in pool])
+        now = rules[0](size, total)
+        if now.max(initial=-math.inf) < least - 1e-9:
+            if not changed or least <= 0:
                 break
-            found = _search(columns, left, mean, most, pool_size, finder.max_conditions, finder.alpha, finder.min_size)
+            found = Lattice(columns, left).search(pool_size, finder.max_conditions, finder.min_size, *rules)
             pool = [(f, np.flatnonzero(rows_of(columns, f.conditions))) for f in found]
             least, changed = found[-1].score if len(found) == pool_size else 0.0, False
-            if not pool:
-                break
             continue
-        best, _ = pool.pop(int(np.argmax(now)))
+        best, _ = pool.pop(int(np.argmax(np.where(now > 0, _sureness(left, size, total), -math.inf))))
         conditions = _simplest(columns, best.conditions, left, finder.earn)
         if conditions and conditions not in out:
             rows = rows_of(columns, conditions)
-            size, total = rows.sum(), error[rows].sum()
-            out[conditions] = Found(float(score(size, total)), float(size), float(total), conditions)
-            left[rows] *= min(1.0, mean / left[rows].mean())
-            changed = True
-    return list(out.values())
+            left[rows] *= min(1.0, left[~rows].mean() / left[rows].mean())
+            out, changed = [*out, conditions], True
+    return out
+
+# %% ../../nbs/42_slices.conditions.ipynb #sureness
+def _sureness(error: np.ndarray, size: Any, total: Any) -> Any:
+    "How much worse groups of that size and summed error are than all other rows, in standard errors"
+    rest = len(error) - size
+    return (total / size - (error.sum() - total) / rest) / (error.std() * np.sqrt(1 / size + 1 / rest))
+
+
+def _alpha(error: np.ndarray) -> float:
+    "Where a hundredth of the rows loses as much to its size as chance gives it at best"
+    return 1 / (1 + 4 * math.sqrt(0.01 * error.var() / len(error)) / error.mean())
 
 # %% ../../nbs/42_slices.conditions.ipynb #simplest
 def _simplest(
     columns: list[Column], conditions: tuple[tuple[int, int], ...], error: np.ndarray, earn: float
 ) -> tuple[tuple[int, int], ...]:
-    "The conditions less those that do not earn their place"
+    "The conditions less those that do not earn their place; of several such, the one goes that leaves the surest group"
     while conditions:
-        rows = rows_of(columns, conditions)
-        options = [tuple(o for o in conditions if o != c) for c in conditions]
-        for p, c in conditions:
-            column, low, high = columns[p], columns[p].low, columns[p].high
-            open_side = [i for i in range(len(low)) if low[i] <= low[c] and high[i] >= high[c] and i != c]
-            if " and " in column.texts[c]:
-                options += [tuple((p, i) if o == (p, c) else o for o in conditions) for i in open_side]
-        lost = [_excess(error, rows, rows_of(columns, o)) for o in options]
-        if min(lost) >= earn:
+        rows, options = rows_of(columns, conditions), {}
+        for option in _simpler(columns, conditions):
+            wider = rows_of(columns, option)
+            size, total = rows.sum(), error[rows].sum()
+            same = wider.sum() == size or error[wider].std() == 0
+            if same or _sureness(error[wider], size, total) < earn:
+                whole = wider.all()
+                options[option] = -math.inf if whole else _sureness(error, wider.sum(), error[wider].sum())
+        if not options:
             break
-        conditions = options[int(np.argmin(lost))]
+        conditions = max(options, key=lambda o: options[o])
     return conditions
 
 
-def _excess(error: np.ndarray, rows: np.ndarray, wider: np.ndarray) -> float:
-    "How much worse `rows` are than what `wider` adds to them, in standard errors"
-    more = wider & ~rows
-    spread = error[wider].std()
-    if not more.any() or not spread:
-        return -math.inf
-    return (error[rows].mean() - error[more].mean()) / (spread * math.sqrt(1 / rows.sum() + 1 / more.sum()))
+def _simpler(columns: list[Column], conditions: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[int, int], ...]]:
+    "Without one condition, or with one range open on one side"
+    for at, (p, c) in enumerate(conditions):
+        yield conditions[:at] + conditions[at + 1 :]
+        low, high = columns[p].low, columns[p].high
+        if " and " in columns[p].texts[c]:
+            for i in np.flatnonzero((low <= low[c]) & (high >= high[c]) & (high - low > high[c] - low[c])):
+                yield (*conditions[:at], (p, int(i)), *conditions[at + 1 :])
 
 # %% ../../nbs/42_slices.conditions.ipynb #describe-region
 @dataclass(frozen=True)
