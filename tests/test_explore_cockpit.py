@@ -21,6 +21,7 @@ from cvbench.evaluate.evaluation import evaluate, match_rows
 from cvbench.explore.cockpit import answer, confusion, embedding_map, explore, gallery
 from cvbench.explore.images import Pictures
 from cvbench.explore.records import read_golden
+from cvbench.slices.ledger import add_slices
 from cvbench.slices.slice import Slice
 
 
@@ -400,3 +401,17 @@ def test_multilabel_labels_can_be_corrected(ds, folders):
 def test_explore_is_light():
     code = "import sys, cvbench.explore.cockpit as c; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn', 'cvbench.model')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_slices_of_the_ledger_and_of_a_table_are_chips(folders):
+    rng, light = np.random.default_rng(0), ["dim", "bright"] * 20
+    preds = make_predictions(
+        ["a", "b"] * 20, rng.dirichlet([1, 1], 40), ["a", "b"], metadata={"light": light}, dataset_version="parts@v1"
+    )
+    ev = evaluate(preds, n_boot=50)
+    assert explore(ev)._spec["slices"] == []
+    add_slices([Slice("dim ones", "light == 'dim'"), Slice("not here", "colour == 'red'")], "parts@v1")
+    given = pd.DataFrame({"name": ["bright ones"], "where": ["light == 'bright'"], "q": [0.01]})
+    chips = {c["name"]: c for c in explore(ev, slices=given)._spec["slices"]}
+    assert set(chips) == {"dim ones", "bright ones"}
+    assert chips["dim ones"]["n"] == 20 and chips["bright ones"]["q"] == 0.01

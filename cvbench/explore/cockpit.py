@@ -33,6 +33,7 @@ from .images import Courier, Pictures, make_sprites, read_detail
 from .protocol import Panel, SliceChip, Spec, check_rows
 from .records import EditLog, add_golden, commit_edits, judge_slice, list_slices, save_slice, write_test
 from .table import make_chip, pack_table, read_slices
+from ..slices.ledger import read_ledger
 from ..slices.slice import Slice
 
 # %% ../../nbs/54_explore.cockpit.ipynb #names-model
@@ -594,10 +595,11 @@ def _make_title(ev: Evaluation) -> str:
 
 # %% ../../nbs/54_explore.cockpit.ipynb #make-chips
 def _make_chips(ev: Evaluation, slices: Any, ds: Dataset | None, store: str | os.PathLike | None) -> list[SliceChip]:
-    "Saved slices, then those given; one whose rule this table cannot answer is left out"
+    "Slices of the ledger, saved ones, then those given; one whose rule this table cannot answer is left out"
     name = ds.name if ds is not None else ev.dataset_version.partition("@")[0]
     out: dict[str, SliceChip] = {}
     for part, saved in [
+        *((e.slice, False) for e in (read_ledger(name) if name else ())),
         *((s, True) for s in (list_slices(name, store) if name else [])),
         *((s, False) for s in read_slices(slices)),
     ]:

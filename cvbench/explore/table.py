@@ -230,5 +230,8 @@ def _from_row(row: dict[Any, Any]) -> Slice:
     ids = row.get("ids")
     more = {str(k): v for k, v in row.items() if k not in ("name", "where", "ids")}
     return Slice(
-        str(row["name"]), str(row["where"] or ""), None if ids is None or isinstance(ids, float) else tuple(ids), more
+        str(row["name"]),
+        str(row["where"] or ""),
+        None if ids is None or isinstance(ids, float) else tuple(ids),
+        evidence=more,
     )
