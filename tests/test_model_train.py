@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
+from cvbench.core.files import read_json
 from cvbench.data.dataset import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
@@ -142,10 +143,19 @@ def test_training_learns_and_seeds_matter():
     assert runs[0].summary["model_id"] != runs[1].summary["model_id"]
 
 
+def test_the_epoch_with_the_best_accuracy_is_kept():
+    ds = digits(400)
+    run = train(small(ds, FullFineTune()), ds, epochs=4, lr=1e-2, head_start=False)
+    rank = [(h["val_accuracy"], -h["val_loss"]) for h in run.history]
+    assert run.summary["best_epoch"] == rank.index(max(rank))
+    answers = read_json(run.path / "val.json")["correct"]
+    assert sum(answers) / len(answers) == pytest.approx(max(rank)[0])
+
+
 def test_early_stopping_stops_and_patience_none_does_not():
     ds = digits()
-    stopped = train(small(ds, FullFineTune()), ds, epochs=6, lr=1.0, patience=2)
-    went_on = train(small(ds, FullFineTune()), ds, epochs=6, lr=1.0)
+    stopped = train(small(ds, FullFineTune()), ds, epochs=6, lr=0.0, patience=2)
+    went_on = train(small(ds, FullFineTune()), ds, epochs=6, lr=0.0)
     assert stopped.summary["epochs"] == 2 < went_on.summary["epochs"] == 6
 
 
