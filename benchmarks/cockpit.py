@@ -147,12 +147,9 @@ WATCH = """(() => {
   const drawn = (then) => { const c = new MessageChannel(); c.port1.onmessage = then; c.port2.postMessage(0); };
   bench.after = () => new Promise((done) => requestAnimationFrame(() => drawn(done)));
   const inSight = (scroller) => {
-    const box = scroller.getBoundingClientRect(), out = [];
-    for (const tile of scroller.querySelectorAll("[data-row].blank")) {
-      const b = tile.getBoundingClientRect();
-      if (b.bottom > box.top && b.top < box.bottom) out.push(tile.dataset.row);
-    }
-    return out;
+    const tiles = [...scroller.querySelectorAll("[data-row].blank")], box = tiles.length && scroller.getBoundingClientRect();
+    const meets = (b) => b.bottom > box.top && b.top < box.bottom;
+    return tiles.filter((tile) => meets(tile.getBoundingClientRect())).map((tile) => tile.dataset.row);
   };
   const look = () => {
     const now = performance.now();
@@ -515,7 +512,10 @@ def measure_frozen(browser, args) -> dict:
                 lambda r, asked=asked: asked.append(r.url) if not r.url.startswith(("file:", "data:")) else None,
             )
             page.goto(page_file.as_uri(), wait_until="commit")
-            page.wait_for_function("window.__bench.ready.frozen && window.__bench.full.frozen", polling=50)
+            wait(
+                lambda page=page: page.evaluate("window.__bench.ready.frozen && window.__bench.full.frozen"),
+                "the frozen page",
+            )
             begun, ready, full = page.evaluate(
                 "[performance.timeOrigin, window.__bench.ready.frozen, window.__bench.full.frozen]"
             )

@@ -201,6 +201,19 @@ def test_thumbnail_carries_no_metadata():
     assert make_thumbnail(data, 500) and Image.open(io.BytesIO(make_thumbnail(data, 500))).size == PHOTO.size
 
 
+@pytest.mark.parametrize("turned", [1, 6])
+def test_thumbnails_of_large_photos_look_like_their_photos(turned):
+    large, exif = PHOTO.resize((1500, 2000), Image.Resampling.BICUBIC), Image.Exif()
+    exif[0x0112] = turned
+    data = encode(large, "JPEG", exif=exif, quality=95)
+    small = np.asarray(Image.open(io.BytesIO(make_thumbnail(data, 96))), float)
+    whole = decode_image(data)
+    whole.thumbnail((96, 96), Image.Resampling.LANCZOS)
+    assert small.shape == np.asarray(whole).shape
+    assert np.abs(small - np.asarray(whole, float)).mean() < 6
+    assert min(decode_image(data, at_least=192).size) >= 192
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes(data):

@@ -2,7 +2,7 @@
 import { context } from "./theme.js";
 import { literal } from "./where.js";
 
-const ANSWER_MS = 20_000, LARGEST_BATCH = 64, IN_FLIGHT = 3, SIZES = [64, 80, 128, 160, 320];
+const ANSWER_MS = 20_000, BATCH = 16, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
 
 /**
  * @typedef {object} Detail
@@ -99,7 +99,7 @@ export class Live {
       const r = rows[i];
       if ((this.bitmaps.has(r) && !this.small.has(r)) || this.none.has(r) || flying.has(r)) continue;
       batch.push(r);
-      if (batch.length === LARGEST_BATCH) go();
+      if (batch.length === BATCH) go();
     }
     if (this.inFlight.size < IN_FLIGHT) go();
   }
