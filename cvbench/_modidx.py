@@ -1521,6 +1521,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'cvbench/slices/describe.py'),
                                          'cvbench.slices.describe._join_bounds': ( 'slices.describe.html#_join_bounds',
                                                                                    'cvbench/slices/describe.py'),
+                                         'cvbench.slices.describe._kappa': ('slices.describe.html#_kappa', 'cvbench/slices/describe.py'),
                                          'cvbench.slices.describe._mostly': ('slices.describe.html#_mostly', 'cvbench/slices/describe.py'),
                                          'cvbench.slices.describe._say': ('slices.describe.html#_say', 'cvbench/slices/describe.py'),
                                          'cvbench.slices.describe._word': ('slices.describe.html#_word', 'cvbench/slices/describe.py'),

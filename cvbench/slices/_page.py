@@ -45,12 +45,12 @@ def small(name: str, value: float) -> str:
     return f"{name} < 0.001" if value < 0.001 else f"{name} = {value:.2g}"
 
 
-def bars(share: float, rest: float, n: int, others: int) -> str:
+def bars(share: float, rest: float, n: int, others: int, unit: str) -> str:
     most = max(share, rest, 1e-9)
     rows = (("this slice", share, n, "var(--cv-error,#c24e00)"), ("the rest", rest, others, "var(--cv-muted,#667080)"))
     cells = (
         f"<span>{name}</span><i style='width:{100 * v / most:.1f}%;background:{colour}'></i>"
-        f"<span><b>{100 * v:.1f} %</b> <span class='soft'>of {k:,} images</span></span>"
+        f"<span><b>{100 * v:.1f} %</b> {unit} <span class='soft'>({k:,} images)</span></span>"
         for name, v, k, colour in rows
     )
     return f"<div class='bar'>{''.join(cells)}</div>"
@@ -71,11 +71,15 @@ def pairs(examples: Sequence[Mapping[str, Any]], images: Mapping[str, bytes]) ->
     out = []
     for e in examples:
         top = f"{clean(e['target'], 24)} <span class='bad'>taken for {clean(e['pred'], 24)}</span>"
-        below = f"<span class='good'>right</span>: {clean(e['target'], 24)}" if e.get("look_alike") else "nothing alike is right"
+        below = (
+            f"<span class='good'>right</span>: {clean(e['target'], 24)}"
+            if e.get("look_alike")
+            else "nothing alike is right"
+        )
         out.append(
             f"<figure>{picture(images.get(e['sample_id']), top)}{picture(images.get(e.get('look_alike') or ''), below)}</figure>"
         )
-    head = "<p class='soft'>Above: typical mistakes. Below each: what is most like it outside the slice, of the same class, and right.</p>"
+    head = "<p class='soft'>Above: typical mistakes. Below each: what is most like it, of the same class and right; outside the slice where there is such.</p>"
     return f"{head}<div class='pairs'>{''.join(out)}</div>"
 
 
@@ -90,12 +94,29 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def card(number: int, name: str, rule: str, lines: Sequence[str], evidence: Mapping[str, Any], shown: str, absorbed: Sequence[Mapping[str, Any]]) -> str:
+def card(
+    number: int,
+    name: str,
+    rule: str,
+    lines: Sequence[str],
+    evidence: Mapping[str, Any],
+    shown: str,
+    absorbed: Sequence[Mapping[str, Any]],
+) -> str:
     "One slice"
     also = ""
     if absorbed:
-        items = "".join(f"<li>{clean(a['name'], 120)} <span class='soft'>by {clean(a['found_by'])}, {small('q', a['q'])}</span></li>" for a in absorbed)
+        items = "".join(
+            f"<li>{clean(a['name'], 120)} <span class='soft'>by {clean(a['found_by'])}, {small('q', a['q'])}</span></li>"
+            for a in absorbed
+        )
         also = f"<details><summary class='soft'>{len(absorbed)} more confirmed candidates are explained by it</summary><ul>{items}</ul></details>"
     said = "".join(f"<p>{x}</p>" for x in lines)
-    figures = bars(evidence["error"], evidence["rest_error"], evidence["n"], evidence["rest"])
+    figures = bars(
+        evidence["error"],
+        evidence["rest_error"],
+        evidence["n"],
+        evidence["rest"],
+        "wrong" if evidence["measure"] == "wrong" else "loss",
+    )
     return f"<div class='card'><h3>{number}. {clean(name, 200)}</h3><p><code>{clean(rule, 600)}</code></p>{figures}{said}{shown}{also}</div>"

@@ -216,11 +216,13 @@ def judge(
     q: float = 0.1,  # Share of false ones among those confirmed, at most
     level: float = 0.95,  # Confidence of the intervals
     min_images: int = 10,  # A candidate with fewer is not tested, but counts as tried
+    max_share: float = 0.5,  # Nor is one with a greater share of the images: it is not weak, the others are strong
 ) -> pd.DataFrame:  # As `against_rest`, with q, confirmed, low, high, impact
     "The verdict on groups that were chosen on other images"
     if not 0 < q < 1:
         raise ValueError(f"q is the share of false discoveries to put up with, between 0 and 1. Got {q}.")
     out = against_rest(members, error, keys, min_images)
+    out.loc[out["n"] > max_share * len(error), "p"] = 1.0
     out["q"] = q_values(out["p"].to_numpy())
     out["confirmed"] = shown = (out["q"] <= q) & (out["effect"] > 0)
     counts = bool(np.isin(error, (0, 1)).all()) and bool((out["weight"] == out["n"]).all())
@@ -245,7 +247,7 @@ def confirm(
     embeddings: np.ndarray | None = None,  # (n, d), for regions
     *,
     group: str | None = None,  # Column whose equal values are not independent
-    **options: Any,  # q, level, min_images as in `judge`
+    **options: Any,  # q, level, min_images, max_share as in `judge`
 ) -> pd.DataFrame:  # One row a candidate: where, found_by, score, n … q, low, high, impact, confirmed
     "Every candidate, judged on the images it was not found on"
     judged, space = table[held_out], None if embeddings is None else embeddings[held_out]

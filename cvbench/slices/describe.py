@@ -97,7 +97,7 @@ def name_region(
     inside: np.ndarray,  # (n,) bool: rows of the region
     table: pd.DataFrame,  # One row an image
     columns: Sequence[str] | None = None,  # To use; all but the table's own by default
-    least: float = 0.7,  # Precision and recall (their harmonic mean) from which the rule gives the name
+    least: float = 0.5,  # Agreement beyond chance (Cohen's kappa) from which the rule gives the name
 ) -> tuple[str, RegionRule | None]:
     "What the images of a region have in common, empty where nothing is; and the rule that comes nearest"
     rule = (
@@ -105,10 +105,17 @@ def name_region(
         if inside.any()
         else None
     )
-    if rule is not None and rule.f1 >= least:
+    if rule is not None and _kappa(rule, inside) >= least:
         return name_rule(rule.where), rule
     said = [_mostly(table.loc[inside, c], word) for c, word in (("target", "target"), ("pred", "taken for"))]
     return ", ".join(filter(None, said)), rule
+
+
+def _kappa(rule: RegionRule, inside: np.ndarray) -> float:
+    n, a, b = len(inside), int(inside.sum()), rule.n
+    both = rule.precision * b
+    seen, chance = (n - a - b + 2 * both) / n, (a * b + (n - a) * (n - b)) / n**2
+    return float((seen - chance) / max(1 - chance, 1e-12))
 
 
 def _mostly(values: pd.Series, word: str) -> str:
@@ -163,13 +170,15 @@ def pick_examples(
 ) -> pd.DataFrame:  # sample_id, look_alike: ids; the latter None where the model gets nothing like it right
     "Typical mistakes of a slice, each with a look-alike that the model gets right"
     right, target = table["correct"].to_numpy(bool), table["target"].map(str).to_numpy()
-    wrong, others = np.flatnonzero(inside & ~right), np.flatnonzero(~inside & right)
+    wrong, others = np.flatnonzero(inside & ~right), (np.flatnonzero(~inside & right), np.flatnonzero(inside & right))
     space = _as_space(table) if embeddings is None else np.nan_to_num(np.asarray(embeddings, np.float32))
     space = space / np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
     typical = wrong[np.argsort(-(space[wrong] @ space[wrong].mean(0)), kind="stable")][:k] if len(wrong) else wrong
     ids, rows, taken = table["sample_id"].to_numpy(object), [], set[int]()
     for i in typical:
-        same = np.array([j for j in others if target[j] == target[i] and j not in taken], int)
+        same = next(
+            (s for o in others if len(s := o[(target[o] == target[i]) & ~np.isin(o, list(taken))])), np.zeros(0, int)
+        )
         near = int(same[(space[same] @ space[i]).argmax()]) if len(same) else None
         taken |= {near} if near is not None else set()
         rows.append((ids[i], ids[near] if near is not None else None))

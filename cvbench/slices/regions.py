@@ -104,13 +104,16 @@ def region_scores(
     "How much each row is inside; ranks rows, best first the highest"
     if region.get("kind") not in _KINDS:
         raise ValueError(f"a region has the kind {' or '.join(_KINDS)}. Got {region.get('kind')!r}.")
-    x, basis = _read_embeddings(embeddings, len(table)), _unpack(region["basis"])
+    return _KINDS[region["kind"]](region, _project(region, _read_embeddings(embeddings, len(table))), table)
+
+
+def _project(region: dict[str, Any], x: np.ndarray) -> np.ndarray:  # (n, q)
+    basis = _unpack(region["basis"])
     if x.shape[1] != len(basis):
         raise ValueError(
             f"the region was found on embeddings of {len(basis)} numbers, and these have {x.shape[1]}. Pass those of the same backbone."
         )
-    z = x @ basis - np.asarray(region["origin"], np.float32)
-    return _KINDS[region["kind"]](region, z, table)
+    return x @ basis - np.asarray(region["origin"], np.float32)
 
 
 _KINDS = {"nearest": _nearest_scores}
@@ -189,7 +192,7 @@ def _whom(scan: _Scan, min_size: int) -> tuple[np.ndarray, np.ndarray]:
 _SPLIT, _SHARE, _SURE, _PART, _PRIOR = 3.0, 0.3, 0.8, 1.0, 30.0
 
 # %% ../../nbs/41_slices.regions.ipynb #groups
-def _groups(scan: _Scan, min_size: int) -> list[tuple[float, int, int]]:  # Strength, node, column
+def _groups(scan: _Scan, min_size: int) -> list[tuple[float, np.ndarray, int]]:  # Strength, clusters (bool), column
     "Groups out of line, none within another"
     best, enough = _whom(scan, min_size)
     at = (np.arange(len(best)), best)
@@ -203,8 +206,39 @@ def _groups(scan: _Scan, min_size: int) -> list[tuple[float, int, int]]:  # Stre
         base[by_pred] = base[0]  # Among those with one prediction the rate is another in every place
         value = np.where(enough, _kernels.gain(e, m, base[best]), 0)
         chosen = _kernels.choose(np.maximum(value - _PART, 0), scan.merges)
-    rate = (e + _PRIOR * base[best]) / (m + _PRIOR)
-    return [(float(rate[i] / base[best[i]]), int(i), int(best[i])) for i in np.flatnonzero(chosen)]
+    return _join(scan, np.flatnonzero(chosen), best, base)
+
+# %% ../../nbs/41_slices.regions.ipynb #join
+def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) -> list[tuple[float, np.ndarray, int]]:
+    "Strength, clusters and column of the groups, neighbours made one"
+    k, column = len(scan.centres), best[nodes]
+    own = np.zeros((len(nodes), k), bool)
+    for i, node in enumerate(nodes):
+        own[i, _kernels.leaves_of(int(node), scan.merges)] = True
+    m, e = scan.count[nodes, column], scan.errors[nodes, column]
+    weight = own * scan.count[:k, 0]
+    mean = weight @ scan.centres / np.maximum(weight.sum(1, keepdims=True), 1)
+    near = (_kernels.distances(mean, mean) + (mean * mean).sum(1)[:, None] < _NEAR * mean.shape[1]) & (
+        column[:, None] == column
+    )
+    rate = lambda e, m, b: (e + _PRIOR * b) / (m + _PRIOR) / b  # noqa: E731
+    free, out = np.ones(len(nodes), bool), []
+    for i in np.argsort(-rate(e, m, base[column]), kind="stable"):
+        if not free[i]:
+            continue
+        free[i], mine, es, ms, b = False, own[i].copy(), e[i], m[i], base[column[i]]
+        todo = [i]
+        while todo:
+            for j in np.flatnonzero(near[todo.pop()] & free):
+                if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b) + _MORE:
+                    free[j], es, ms = False, es + e[j], ms + m[j]
+                    mine |= own[j]
+                    todo.append(j)
+        out.append((float(rate(es, ms, b)), mine, int(column[i])))
+    return out
+
+
+_NEAR, _MORE = 1.0, 0.0
 
 # %% ../../nbs/41_slices.regions.ipynb #finder-base
 class _RegionFinder:
@@ -218,8 +252,11 @@ class _RegionFinder:
         embeddings: np.ndarray,  # (n, d)
     ) -> np.ndarray:  # (n, candidates)
         "`region_scores` of all candidates"
-        found = [region_scores(c.region or {}, embeddings, table) for c in self.candidates_]
-        return np.stack(found, 1) if found else np.zeros((len(table), 0))
+        regions = [c.region or {} for c in self.candidates_]
+        if not regions:
+            return np.zeros((len(table), 0))
+        z = _project(regions[0], _read_embeddings(embeddings, len(table)))
+        return np.stack([_KINDS[r["kind"]](r, z, table) for r in regions], 1)
 
     def predict(
         self,
@@ -271,8 +308,11 @@ class RegionFinder(_RegionFinder):
 
 # %% ../../nbs/41_slices.regions.ipynb #codes
 def _sizes(n: int) -> list[int]:
-    "Clusters of the three trees"
-    return [int(np.clip(n / rows, 1, most)) for rows, most in ((62, 300), (33, 400), (20, 500))]
+    "Clusters of the three trees: one for 60, 33 or 20 images, but at most so many"
+    return [int(np.clip(n / rows, 1, most)) for rows, most in _TREES]
+
+
+_TREES = (60, 300), (33, 400), (20, 500)
 
 
 def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.ndarray]]:
@@ -290,7 +330,7 @@ def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.
 
 # %% ../../nbs/41_slices.regions.ipynb #distinct
 def _distinct(
-    pool: list[tuple[float, int, int, _Scan]],
+    pool: list[tuple[float, np.ndarray, int, _Scan]],
     space: _Space,
     z: np.ndarray,
     codes: list[tuple[str, list[str], np.ndarray]],
@@ -300,11 +340,9 @@ def _distinct(
     code = {column: (values, c) for column, values, c in codes}
     out: list[tuple[float, dict[str, Any]]] = []
     taken: list[np.ndarray] = []
-    for strength, node, at, scan in pool:
+    for strength, own, at, scan in pool:
         if len(out) == most:
             break
-        own = np.zeros(len(scan.centres), bool)
-        own[_kernels.leaves_of(node, scan.merges)] = True
         rows = own[scan.labels]
         for column, value in scan.names[at].items():
             rows &= code[column][1] == code[column][0].index(value)
