@@ -13,8 +13,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.digits import read_digits
-from cvbench.core.types import Sample, Target
 from cvbench.core.files import read_json
+from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
