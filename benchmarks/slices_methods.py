@@ -59,7 +59,7 @@ def sliceguard(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
     )
     groups = SLICEGUARD.detect_issues(frames, labels, columns, 0.01, 10, count, "drop", "max", "overall", False)
     found = []
-    for group, column in zip(groups, columns):
+    for group, column in zip(groups, columns, strict=False):
         for issue, row in group[group["issue"]].iterrows():
             member = (labels[column] == issue).to_numpy()
             found.append((row["drop"], member * (1 + 1 / (1 + np.linalg.norm(z - z[member].mean(0), axis=1)))))
