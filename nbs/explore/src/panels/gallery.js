@@ -4,7 +4,7 @@ import { clip, count, h, setText, short } from "../text.js";
 import { context } from "../theme.js";
 import { layout, reveal, toReal, toScroll, visibleRange } from "../virtual.js";
 
-const CAPTION = 32, GAP = 6, SIZES = [56, 72, 92, 112, 136, 168, 208, 256, 320];
+const CAPTION = 32, GAP = 6, RUSH_MS = 100, SETTLE_MS = 50, SIZES = [56, 72, 92, 112, 136, 168, 208, 256, 320];
 
 export class Gallery {
   /** @param {import("../cockpit.js").Cockpit} cockpit */
@@ -158,17 +158,25 @@ export class Gallery {
     if (cursor) this.scroller.setAttribute("aria-activedescendant", cursor.el.id);
   }
 
-  /** What is on screen first, then what comes next in the direction of scrolling, then what was. */
+  /**
+   * What is on screen first, then what comes next in the direction of scrolling, then what was.
+   * While whole screens rush by nothing is asked for: the kernel is free when they come to rest.
+   */
   _want(first, last) {
-    const { rows } = this, span = last - first, down = first >= (this.before ?? 0), wanted = [];
+    const { rows } = this, span = last - first, down = first >= (this.before ?? 0), wanted = [], now = performance.now();
+    const leap = Math.abs(first - (this.before ?? first)) > span, rushing = leap && now - this.leapt < RUSH_MS;
     this.before = first;
+    if (leap) this.leapt = now;
     const add = (a, b) => {
       for (let i = Math.max(0, a); i < Math.min(rows.length, b); i++) wanted.push(rows[i]);
     };
     add(first, last);
     if (down) add(last, last + 2 * span), add(first - span, first);
     else add(first - 2 * span, first), add(last, last + span);
-    this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
+    const ask = () => this.cockpit.dead || this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
+    clearTimeout(this.asking);
+    if (rushing) this.asking = setTimeout(ask, SETTLE_MS);
+    else ask();
   }
 
   _tile() {
