@@ -205,7 +205,7 @@ class _Deeds(_Selection):
             evidence["found_where"] = where
         if where and _names_model(where):
             where, ids = "", tuple(self.ev.predictions.table["sample_id"].take(pa.array(rows)).to_pylist())
-        return Slice(name, where, ids, evidence)
+        return Slice(name, where, ids, evidence=evidence)
 
     def _score(self, rows: np.ndarray) -> dict[str, Any]:
         share, n = float(self.ev._view.correct[rows].mean()), len(rows)
