@@ -72,6 +72,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet10t", "convnext_atto", pytest.param("swin_tiny_patch4_window7_224", marks=SLOW)]
 )
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # torch's exporter forks, without lance
 def test_other_architectures_are_exported_too(name, tmp_path):
     if not FAST:
         pytest.skip("no engine beside torch is installed")

@@ -206,10 +206,10 @@ def test_a_full_disk_leaves_the_file_as_it_was(monkeypatch):
     add_slices([DIM], "parts")
     before = ledger_path("parts").read_bytes()
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
-    with pytest.raises(OSError, match="disk is full"):
-        accept_slice("dim light", "why", "parts")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
+        with pytest.raises(OSError, match="disk is full"):
+            accept_slice("dim light", "why", "parts")
     assert ledger_path("parts").read_bytes() == before
 
 

@@ -230,8 +230,7 @@ def judge(
     shares = [out[c].fillna(0).to_numpy() for c in ("error", "rest_error")]
     weights = [np.maximum(out[c].to_numpy(), 1.0) for c in ("weight", "rest_weight")]
     low, high = difference_interval(shares[0], shares[1], weights[0], weights[1], level, cut if shown.any() else None)
-    widest = difference_interval(shares[0], shares[1], weights[0], weights[1], 1 - (1 - level) / 50)[0]
-    low, known = np.maximum(low, widest), out["effect"].notna()
+    known = out["effect"].notna()
     return out.assign(
         low=np.where(known, low, np.nan),
         high=np.where(known, high, np.nan),
