@@ -395,6 +395,7 @@ for line in sys.stdin:
     begun = time.time()
     viewer.show(table, dtype=dtype, no_browser=True, wait=False, analyze=False)
     print(json.dumps({"begun": begun, "shown": time.time(), "port": viewer.port}), flush=True)
+viewer.close()
 """
 
 TOGGLE = """async ([k, all]) => {
@@ -480,8 +481,12 @@ def measure_spotlight(browser, args, home: Path) -> dict:
         out["filter_ms"] = page.evaluate(TOGGLE, [args.gestures, args.rows])
         page.context.close()
     finally:
-        job.kill()
-        job.wait()
+        job.stdin.close()  # it then stops its server
+        try:
+            job.wait(20)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.wait()
     print(
         f"  spotlight  start of its server {out['start_s']:.2f} s; open {spread(out['open_s'], 2)} s; filter '{out['filter']}' ({out['filtered_rows']:,} rows) median {statistics.median(out['filter_ms']):.1f} ms, worst {max(out['filter_ms']):.1f} ms",
         flush=True,

@@ -1,5 +1,5 @@
 // The two worlds a cockpit lives in: a kernel that answers messages (Live), or a page alone (Frozen). Same methods.
-import { context } from "./theme.js";
+import { decodeBase64 } from "./filters.js";
 import { literal } from "./where.js";
 
 const ANSWER_MS = 20_000, BATCH = 16, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
@@ -184,22 +184,27 @@ export class Frozen {
   want(rows) {
     for (let i = 0; i < rows.length; i++) {
       const sheet = this.sheets[this.place.get(rows[i])?.[0]];
-      if (!sheet || sheet.image) continue;
-      sheet.image = new Image();
-      sheet.image.onload = async () => {
-        sheet.image = await decoded(sheet.image);
-        sheet.ready = true;
-        this.onimage(sheet.rows);
-        sheet.done?.();
-      };
-      sheet.image.src = sheet.uri;
+      if (sheet && !sheet.asked) (sheet.asked = true), setTimeout(() => this._load(sheet));
     }
+  }
+
+  /** Decoded beside the page's thread, and kept as pixels: a compressed image is decoded again for every part that is drawn. */
+  async _load(sheet) {
+    try {
+      sheet.image = await createImageBitmap(new Blob([decodeBase64(sheet.uri.slice(sheet.uri.indexOf(",") + 1))]));
+    } catch {
+      sheet.broken = true;
+    }
+    sheet.ready = true;
+    this.onimage(sheet.rows);
+    sheet.done?.();
   }
 
   draw(ctx, row, x, y, w, h) {
     const at = this.place.get(row);
     if (!at) return "none";
     const sheet = this.sheets[at[0]], t = sheet.tile;
+    if (sheet.broken) return "none";
     if (!sheet.ready) return "blank";
     contain(ctx, sheet.image, (at[1] % sheet.columns) * t, Math.floor(at[1] / sheet.columns) * t, t, t, x, y, w, h);
     return "shown";
@@ -213,19 +218,11 @@ export class Frozen {
     const sheet = this.sheets[at[0]], t = sheet.tile, image = document.createElement("canvas");
     this.want([row]);
     if (!sheet.ready) await new Promise((done) => (sheet.done = done));
+    if (sheet.broken) return { fields, overlays: [], neighbours: null, image: null, width: 0, height: 0 };
     image.width = image.height = t;
     image.getContext("2d").drawImage(sheet.image, (at[1] % sheet.columns) * t, Math.floor(at[1] / sheet.columns) * t, t, t, 0, 0, t, t);
     return { fields, overlays: [], neighbours: null, image, width: t, height: t };
   }
-}
-
-/** Pixels instead of a compressed image, which browsers decode again for every part that is drawn. @param {HTMLImageElement} image */
-async function decoded(image) {
-  const canvas = document.createElement("canvas");
-  (canvas.width = image.naturalWidth), (canvas.height = image.naturalHeight);
-  const ctx = context(canvas);
-  ctx.drawImage(image, 0, 0);
-  return createImageBitmap(ctx.getImageData(0, 0, canvas.width, canvas.height));
 }
 
 /** Draw a whole image into a box, centred; enlarged pixels stay sharp. */
