@@ -206,7 +206,8 @@ export class Frozen {
     const sheet = this.sheets[at[0]], t = sheet.tile;
     if (sheet.broken) return "none";
     if (!sheet.ready) return "blank";
-    contain(ctx, sheet.image, (at[1] % sheet.columns) * t, Math.floor(at[1] / sheet.columns) * t, t, t, x, y, w, h);
+    const edge = 0.5; // smoothing would mix in the neighbouring tiles
+    contain(ctx, sheet.image, (at[1] % sheet.columns) * t + edge, Math.floor(at[1] / sheet.columns) * t + edge, t - 2 * edge, t - 2 * edge, x, y, w, h);
     return "shown";
   }
 
