@@ -1439,6 +1439,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'cvbench/slices/conditions.py'),
                                            'cvbench.slices.conditions._alpha': ( 'slices.conditions.html#_alpha',
                                                                                  'cvbench/slices/conditions.py'),
+                                           'cvbench.slices.conditions._candidate': ( 'slices.conditions.html#_candidate',
+                                                                                     'cvbench/slices/conditions.py'),
                                            'cvbench.slices.conditions._categories': ( 'slices.conditions.html#_categories',
                                                                                       'cvbench/slices/conditions.py'),
                                            'cvbench.slices.conditions._check': ( 'slices.conditions.html#_check',

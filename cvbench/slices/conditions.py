@@ -226,31 +226,30 @@ def read_columns(
     most: int = 200,  # Values of a column that get a condition, the frequent ones
 ) -> tuple[list[Column], dict[str, str]]:
     "The conditions there are on each column, and why other columns have none"
-    table = table.reset_index(drop=True)
     own = {*_OWN, *([] if target else ["target"]), *([] if pred else ["pred"])}
-    if unknown := [c for c in columns or () if c not in table.columns]:
-        raise ValueError(f"columns {unknown[:5]} are not in the table, which has {list(map(str, table.columns))[:30]}.")
     if bins < 2:
         raise ValueError(f"bins must be at least 2. Got {bins!r}.")
+    if unknown := [c for c in columns or () if c not in table.columns]:
+        raise ValueError(f"columns {unknown[:5]} are not in the table, which has {list(map(str, table.columns))[:30]}.")
     out, why = [], {}
     for name in dict.fromkeys(columns if columns is not None else (c for c in table.columns if c not in own)):
         try:
             found = _read(table, name, bins, min_size, most, asked=columns is not None)
         except (TypeError, ValueError, ArithmeticError) as e:  # types that pandas, or a condition, cannot deal with
             found = f"cannot be compared: {str(e)[:100]}"
-        if isinstance(found, str):
-            why[str(name)] = found
-        else:
+        if isinstance(found, Column):
             out.append(found)
+        else:
+            why[str(name)] = found
     return out, why
 
-
+# %% ../../nbs/42_slices.conditions.ipynb #read
 def _read(table: pd.DataFrame, name: Any, bins: int, min_size: int, most: int, asked: bool) -> Column | str:
     if not isinstance(name, str) or not name.strip() or "`" in name:
         return "the name cannot be written in a condition"
     if not isinstance(column := table[name], pd.Series):
         return "several columns have this name"
-    coded = _code(column, _name(name), bins, min_size, most, asked)
+    coded = _code(column.reset_index(drop=True), _name(name), bins, min_size, most, asked)
     if isinstance(coded, str):
         return coded
     index, (codes, width, conditions) = coded
@@ -313,7 +312,7 @@ class ConditionFinder:
         alpha: float | None = None,  # Weight of the error against the size in SliceLine's score; by the number of rows
         min_size: int = 10,  # Rows of a group
         earn: float = 3.0,  # Standard errors by which a condition must tell bad rows from better ones
-        columns: Sequence[str] | None = None,  # As in `read_columns`, like the next three
+        columns: Sequence[str] | None = None,  # To use, as in `read_columns`; so are the next three
         target: bool = True,
         pred: bool = False,
         bins: int = 10,
@@ -323,16 +322,18 @@ class ConditionFinder:
 
     def fit(self, table: pd.DataFrame, embeddings: np.ndarray | None, error: np.ndarray) -> Self:
         "Find `candidates_`, best first; columns not used are in `skipped_` with the reason"
-        error = _check(table, error, self.k, self.max_conditions, self.alpha or 1, self.min_size)
+        alpha = 1.0 if self.alpha is None else self.alpha
+        error = _check(table, error, self.k, self.max_conditions, alpha, self.min_size)
         columns, self.skipped_ = read_columns(table, self.columns, self.target, self.pred, self.bins, self.min_size)
         found = _distinct(columns, error, self) if columns and error.std() > 0 else []
-        rows = [rows_of(columns, conditions) for conditions in found]
-        sure = [float(_sureness(error, r.sum(), error[r].sum())) for r in rows]
-        self.candidates_ = [
-            Candidate(where=_text(columns, conditions), found_by="conditions", score=score)
-            for score, conditions in sorted(zip(sure, found, strict=True), key=lambda pair: -pair[0])
-        ]
+        self.candidates_ = sorted((_candidate(columns, c, error) for c in found), key=lambda c: -c.score)
         return self
+
+# %% ../../nbs/42_slices.conditions.ipynb #candidate
+def _candidate(columns: list[Column], conditions: tuple[tuple[int, int], ...], error: np.ndarray) -> Candidate:
+    rows = rows_of(columns, conditions)
+    score = float(_sureness(error, rows.sum(), error[rows].sum()))
+    return Candidate(where=_text(columns, conditions), found_by="conditions", score=score)
 
 # %% ../../nbs/42_slices.conditions.ipynb #distinct
 def _distinct(
@@ -402,7 +403,7 @@ def _simpler(columns: list[Column], conditions: tuple[tuple[int, int], ...]) -> 
             for i in np.flatnonzero((low <= low[c]) & (high >= high[c]) & (high - low > high[c] - low[c])):
                 yield (*conditions[:at], (p, int(i)), *conditions[at + 1 :])
 
-# %% ../../nbs/42_slices.conditions.ipynb #describe-region
+# %% ../../nbs/42_slices.conditions.ipynb #RegionRule
 @dataclass(frozen=True)
 class RegionRule:
     "The conjunction that agrees best with a set of rows"
@@ -413,7 +414,7 @@ class RegionRule:
     f1: float
     n: int  # Rows of the rule
 
-
+# %% ../../nbs/42_slices.conditions.ipynb #describe-region
 def describe_region(
     mask: np.ndarray,  # (n,) bool, the rows to describe
     table: pd.DataFrame,  # One row an image, such as `Evaluation.samples`

@@ -100,7 +100,7 @@ def find_properties(
         frame = frame.join(objects)
     return frame.assign(problem=pd.Series(problems, dtype="str"))
 
-
+# %% ../../nbs/43_slices.properties.ipynb #places
 def _places(ds: Dataset, known: pd.Series, ids: Sequence[str] | None) -> np.ndarray:
     "Row numbers of ids"
     if ids is None:
