@@ -6,6 +6,7 @@
 __all__ = ['engines', 'Engine', 'export_encoder', 'measure_difference', 'measure_rate', 'choose_engine', 'find_engine']
 
 # %% ../../nbs/28_model.engines.ipynb #7c291745
+import copy
 import importlib.util
 import io
 import logging
@@ -67,7 +68,7 @@ class Engine:
 def _open_torch(engine: Engine) -> Callable:
     assert engine.module is not None
     device = torch.device(engine.device)
-    module = engine.module.eval().to(device)
+    module = _placed(engine.module.eval(), device)
 
     def run(squares: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), autocast(device, engine.precision):
@@ -75,6 +76,12 @@ def _open_torch(engine: Engine) -> Callable:
             return module(x).float().cpu().numpy()
 
     return run
+
+
+def _placed(module: nn.Module, device: torch.device) -> nn.Module:
+    "A module on a device; a copy where it lies on another, so that its owner finds it where it was"
+    at = next((t.device for t in (*module.parameters(), *module.buffers())), device)
+    return module if at.type == device.type else copy.deepcopy(module).to(device)
 
 # %% ../../nbs/28_model.engines.ipynb #open-onnxruntime
 def _open_onnxruntime(engine: Engine) -> Callable:
@@ -121,7 +128,7 @@ class _Whole(nn.Module):
 
 # %% ../../nbs/28_model.engines.ipynb #export-encoder
 def export_encoder(
-    encoder: nn.Module,  # (B, 3, size, size) → (B, features), on the CPU
+    encoder: nn.Module,  # (B, 3, size, size) → (B, features)
     transform: Transform,
     folder: Path,  # Gets model.onnx; must not exist
 ) -> Path:  # The file
@@ -130,7 +137,7 @@ def export_encoder(
     squares = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     with _silence(), torch.no_grad():
         program: Any = torch.onnx.export(
-            _Whole(encoder, transform).eval(), (squares,), dynamo=True, verbose=False,
+            _Whole(_placed(encoder, torch.device("cpu")), transform).eval(), (squares,), dynamo=True, verbose=False,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )  # fmt: skip
         large = sum(p.numel() * p.element_size() for p in encoder.parameters()) > 1.5e9

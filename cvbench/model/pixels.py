@@ -6,9 +6,9 @@
 __all__ = ['augmentations', 'Pixels', 'draw_view', 'pick_device', 'has_bfloat16', 'autocast']
 
 # %% ../../nbs/24_model.pixels.ipynb #88789d55
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,18 @@ def autocast(
     device: torch.device,
     precision: str,  # auto: bfloat16 where it is native; or fp32
 ) -> AbstractContextManager:
-    "Mixed precision where it pays, nothing otherwise"
-    return (
-        torch.autocast(device.type, torch.bfloat16) if precision == "auto" and has_bfloat16(device) else nullcontext()
-    )
+    "Mixed precision where it pays; otherwise plain float32, also where torch would round a convolution's inputs to TF32"
+    if precision == "auto" and has_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return _no_tf32() if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    "Convolutions as exact as torch's matrix products are by default"
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
