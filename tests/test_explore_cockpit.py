@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from cvbench.core.inspection import make_inspection
 from cvbench.core.predictions import make_predictions, save_predictions
+from cvbench.core.types import Sample, Target, decode_rle, encode_rle
 from cvbench.data.dataset import add_column, commit
 from cvbench.evaluate.evaluation import evaluate, match_rows
 from cvbench.explore.cockpit import answer, confusion, embedding_map, explore, gallery
 from cvbench.explore.images import Pictures
+from cvbench.explore.overlays import shrink_mask
 from cvbench.explore.records import read_golden
 from cvbench.slices.ledger import add_slices
 from cvbench.slices.slice import Slice
@@ -268,6 +270,43 @@ def test_thumbnails_in_the_order_asked(cockpit, ev, ds):
     parts = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     ids = ev.samples["sample_id"].tolist()
     assert parts == ds.thumbnails([ids[i] for i in (40, 2, 2, 17)], 64) and said["id"] == 1
+
+
+def test_thumbnails_bring_what_is_drawn_over_them(cockpit, ev, ds):
+    said, _ = ask(cockpit, type="thumbs", id=1, rows=[40, 2, 2, 17], size=64)
+    assert set(said["overlays"]) == {"40", "2", "17"}
+    table = ds.table(["sample_id", "target", "width", "height"]).to_pandas().set_index("sample_id")
+    one = table.loc[ev.samples["sample_id"][17]]
+    drawn = sorted(o["xyxy"] for o in said["overlays"]["17"] if o["kind"] == "box")
+    expected = np.stack(one["target"]["boxes"]) / np.tile([one["width"], one["height"]], 2)
+    np.testing.assert_allclose(drawn, sorted(expected.tolist()), atol=1e-4)
+    assert all(max(o["size"]) == 32 for o in said["overlays"]["17"] if o["kind"] == "mask")
+    json.dumps(said, allow_nan=False)
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.integers(1, 64), st.sampled_from([0, 0.02, 0.5, 1]), st.integers(0, 99)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_small_mask_is_where_the_large_one_was(height, width, side, share, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    counts, (h, w) = shrink_mask(encode_rle(mask), height, width, side)
+    y, x = np.nonzero(mask)
+    expected = np.zeros((h, w), bool)
+    expected[y * h // height, x * w // width] = True
+    np.testing.assert_array_equal(decode_rle(counts, h, w), expected)
+    assert max(h, w) == min(side, max(height, width))
+
+
+def test_where_nothing_is_annotated_nothing_is_read(ev, ds, folders, monkeypatch):
+    plain = commit([Sample(f"{i}.png", b, Target(("ok",))) for i, b in enumerate(ds.images(range(48)))], name="plain")
+    cockpit = explore(ev, ds=plain)
+    cockpit.sent = []
+    cockpit.send = lambda content, buffers=None: cockpit.sent.append((content, buffers))
+    monkeypatch.setattr("cvbench.explore.images.read_overlays", None)
+    said, (data,) = ask(cockpit, type="thumbs", id=1, rows=[3, 4], size=64)
+    assert said["overlays"] == {} and data
+    cockpit.close()
 
 
 def test_a_withdrawn_question_has_no_answer(cockpit, monkeypatch):
