@@ -1,5 +1,6 @@
 "What the browser sends is not believed, what the mouse does is done once, and every road back to Python leads to the same images"
 
+import base64
 import json
 import os
 import subprocess
@@ -23,7 +24,10 @@ from cvbench.explore.cockpit import answer, confusion, embedding_map, explore, g
 from cvbench.explore.images import Pictures
 from cvbench.explore.overlays import shrink_mask
 from cvbench.explore.records import read_golden
+from cvbench.slices.confirm import find_rows
 from cvbench.slices.ledger import add_slices
+from cvbench.slices.properties import add_properties, find_properties
+from cvbench.slices.regions import KMeansFinder
 from cvbench.slices.slice import Slice
 
 
@@ -454,3 +458,41 @@ def test_slices_of_the_ledger_and_of_a_table_are_chips(folders):
     chips = {c["name"]: c for c in explore(ev, slices=given)._spec["slices"]}
     assert set(chips) == {"dim ones", "bright ones"}
     assert chips["dim ones"]["n"] == 20 and chips["bright ones"]["q"] == 0.01
+
+
+def bits(chip, n):
+    return np.unpackbits(np.frombuffer(base64.b64decode(chip["rows"]), np.uint8), bitorder="little")[:n].astype(bool)
+
+
+def test_a_slice_by_a_property_of_the_images_is_a_chip_where_it_was_measured(ev, ds, folders):
+    given = [Slice("dark", "brightness < 0.35 and light != 'bright'", evidence={"q": 0.02})]
+    assert explore(ev, slices=given)._spec["slices"] == [], "images were measured while the cockpit opened"
+    table = add_properties(ev.samples, find_properties(ds))
+    (chip,) = explore(ev, slices=given)._spec["slices"]
+    expected = ((table["brightness"] < 0.35) & (table["light"] != "bright")).to_numpy()
+    assert 0 < expected.sum() < 48 and chip["q"] == 0.02
+    np.testing.assert_array_equal(bits(chip, 48), expected)
+    assert (chip["n"], chip["where"]) == (expected.sum(), ""), "the browser is told a condition that ev.where refuses"
+    assert abs(chip["metric"] - ev.samples["correct"][expected].mean()) < 1e-12
+
+
+def test_a_slice_by_a_place_among_embeddings_is_a_chip(ev, ds, folders):
+    rng, n = np.random.default_rng(0), len(ev)
+    vectors = rng.normal(size=(n, 12)).astype(np.float32)
+    weak = (ev.samples["light"] == "dim").to_numpy()
+    vectors[weak] += 6
+    error = (weak | (rng.random(n) < 0.1)).astype(float)
+    error[np.flatnonzero(weak)[:2]] = 0
+    finder = KMeansFinder(clusters=4, min_size=5).fit(ev.samples[["sample_id"]], vectors, error)
+    region = {**finder.candidates_[0].region, "embedding": "embedding:"}
+    there = find_rows(Slice("there", region=region), ev.samples, vectors)
+    assert 0 < there.sum() < n
+    ids = ev.samples["sample_id"].to_numpy()
+    found = Slice("found", region=region, ids=tuple(ids[there][:2]), evidence={"data": ev.dataset_version})
+    given = [Slice("there", region=region), Slice("elsewhere", region={**region, "embedding": "other:"}), found]
+    assert [c["name"] for c in explore(ev, slices=given)._spec["slices"]] == ["found"]
+    add_column(ds, "embedding", dict(zip(ids, vectors, strict=True)))
+    chips = {c["name"]: c for c in explore(ev, slices=given)._spec["slices"]}
+    assert set(chips) == {"there", "found"}
+    np.testing.assert_array_equal(bits(chips["there"], n), there)
+    assert np.flatnonzero(bits(chips["found"], n)).tolist() == np.flatnonzero(there)[:2].tolist()

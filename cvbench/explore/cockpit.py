@@ -388,7 +388,7 @@ class Cockpit(_Edits, anywidget.AnyWidget):
         shown = np.sort(np.lexsort((-np.nan_to_num(loss), right))[:max_images]).tolist() if self.pictures else []
         overlays = pack_overlays(self.pictures.overlays(shown, side=32))
         sprites = make_sprites(self.pictures, shown, 6.5e6 - 0.75 * len(overlays)) if shown else []
-        note = f"{self._spec['title']}: {len(self.ev):,} images, {self.ev.headline}. The view is drawn by a script, which did not run here."
+        note = f"{self._spec['title']}: {len(self.ev):,} images, {self.ev.headline}. The view is drawn by a script, which did not run here; in Jupyter, trust the notebook or run the cell again."
         spec = {**self._spec, "slices": self._notes}
         return freeze(spec, self._table, sprites, self._choice, note, overlays)  # type: ignore[arg-type]
 

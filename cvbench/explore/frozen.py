@@ -169,7 +169,7 @@ _KEEPER = """(() => {
   const live = () => [...document.querySelectorAll('.cvb[data-cockpit="__ID__"]')].some((e) => !box.contains(e));
   const widgets = () => [...area.querySelectorAll(".jp-OutputArea-output")].filter((e) => !e.contains(box));
   const dead = () => widgets().filter((e) => /error displaying widget|model not found/i.test(e.textContent.slice(0, 200)));
-  const waiting = () => widgets().some((e) => /^\\s*loading widget/i.test(e.textContent.slice(0, 200)));
+  const waiting = () => widgets().filter((e) => /^\\s*loading widget/i.test(e.textContent.slice(0, 200)));
   const unpack = async () => {
     const bytes = Uint8Array.from(atob("__BUNDLE__"), (c) => c.charCodeAt(0));
     const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
@@ -177,17 +177,22 @@ _KEEPER = """(() => {
     const add = (tag, t) => { const e = document.createElement(tag); e.textContent = t; document.head.append(e); };
     add("style", css); add("script", script);
   };
-  let left = 16;
+  let left = 16, patience = 24, away = [];
   const show = async () => {
-    dead().forEach((e) => (e.style.display = "none"));
+    (away = [...dead(), ...waiting()]).forEach((e) => (e.style.display = "none"));
     if (!window.cvbenchCockpit) await (window.cvbenchUnpacking ||= unpack());
     box.hidden = false; box.className = "cvbench-frozen";
     window.cvbenchCockpit.mountFrozen(box);
+    giveWay();
+  };
+  const giveWay = () => {  // to a live one that comes late
+    if (live()) { box.hidden = true; away.forEach((e) => (e.style.display = "")); }
+    else if (box.isConnected) setTimeout(giveWay, 500);
   };
   const look = () => {
     box.hidden = true;
     if (live() || (!box.isConnected && --left < 0)) return;
-    if (dead().length || (!waiting() && --left < 0)) return void show();
+    if (dead().length || (waiting().length ? --patience < 0 : --left < 0)) return void show();
     setTimeout(look, 250);
   };
   look();

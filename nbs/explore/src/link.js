@@ -2,7 +2,7 @@
 import { decodeBase64 } from "./filters.js";
 import { literal } from "./where.js";
 
-const ANSWER_MS = 20_000, BATCH = 16, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
+const ANSWER_MS = 20_000, BATCH = 12, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
 
 /**
  * @typedef {object} Detail
@@ -66,18 +66,20 @@ export class Live {
   }
 
   /**
-   * Rows on screen and about to be, most urgent first; what was wanted before and is not any more is cancelled.
-   * @param {ArrayLike<number>} rows @param {string} who Asks; each has its own wishes @param {number} [size] Pixels a side
+   * Rows on screen, then those about to be, which wait until the others are there; what was wanted before and is not any more is cancelled.
+   * @param {ArrayLike<number>} rows @param {string} who Asks; each has its own wishes @param {number} [size] Pixels a side @param {number} [urgent] Rows on screen
    */
-  want(rows, who, size = this.size) {
+  want(rows, who, size = this.size, urgent = rows.length) {
     if (!this.spec.images) return;
     const wanted = SIZES.find((s) => s >= size) ?? SIZES[SIZES.length - 1];
     if (wanted > this.size) {
       this.size = wanted; // those there are stay until the larger ones come
       this.small = new Set([...this.small, ...this.bitmaps.keys()]);
     }
-    this.wishes.set(who, Array.from(rows));
-    this.wanted = [...(this.wishes.get("detail") ?? []), ...(this.wishes.get("tip") ?? []), ...(this.wishes.get("gallery") ?? [])];
+    this.wishes.set(who, [Array.from(rows).slice(0, urgent), Array.from(rows).slice(urgent)]);
+    const wishes = ["detail", "tip", "gallery"].map((w) => this.wishes.get(w) ?? [[], []]);
+    this.urgent = new Set(wishes.flatMap(([now]) => now));
+    this.wanted = [...this.urgent, ...wishes.flatMap(([, later]) => later)];
     const set = new Set(this.wanted);
     for (const [id, batch] of this.inFlight) {
       if (batch.some((r) => set.has(r))) continue;
@@ -90,16 +92,17 @@ export class Live {
 
   _pump() {
     const rows = this.wanted ?? [], flying = new Set([...this.inFlight.values()].flat());
-    let batch = [];
+    let batch = [], waiting = [...flying].some((r) => this.urgent.has(r));
     const go = () => {
-      if (!batch.length) return;
-      this._fetch(batch);
+      if (batch.length) this._fetch(batch);
       batch = [];
     };
     for (let i = 0; i < rows.length && this.inFlight.size < IN_FLIGHT; i++) {
-      const r = rows[i];
+      const r = rows[i], now = this.urgent.has(r);
       if ((this.bitmaps.has(r) && !this.small.has(r)) || this.none.has(r) || flying.has(r)) continue;
+      if (!now && waiting) break;
       batch.push(r);
+      waiting ||= now;
       if (batch.length === BATCH) go();
     }
     if (this.inFlight.size < IN_FLIGHT) go();

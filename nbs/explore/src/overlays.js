@@ -68,7 +68,7 @@ export class Layers {
     ctx.clip();
     ctx.textBaseline = "middle";
     ctx.font = `${(all ? 12 : 10) * unit}px system-ui, sans-serif`;
-    const labels = [], taken = [], line = (all ? 16 : 13) * unit;
+    const labels = [], taken = [], line = (all ? 16 : 13) * unit, thick = all ? 2 * unit : Math.round(1.6 * unit);
     let written = 0;
     for (const o of overlays) {
       if (this.hidden.has(o.kind) || this.hidden.has(o.who)) continue;
@@ -78,7 +78,7 @@ export class Layers {
         ctx.imageSmoothingEnabled = !all;
         ctx.drawImage(image, x, y, w, h);
       } else if (o.kind === "box" && box) {
-        outline(ctx, box, colour, o.who === "target" && this.whose.size > 1, (all ? 1 : 0.75) * unit);
+        outline(ctx, all ? box : snap(box, thick), colour, o.who === "target" && this.whose.size > 1, thick, unit);
         labels.push([`${o.label ?? ""}${typeof o.score === "number" ? ` ${short(o.score)}` : ""}`, colour, ...box, y]);
       } else if (o.kind === "text" && o.text) {
         if (box) labels.push([o.text, DARK, box[0], Math.min(box[1] + box[3], y + h - line), box[2], box[3], Infinity]);
@@ -114,16 +114,21 @@ function ink(colour) {
   return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff";
 }
 
+/** A box on whole pixels, where its lines are sharp. */
+function snap([x, y, w, h], thick) {
+  const half = (thick % 2) / 2, left = Math.round(x) + half, top = Math.round(y) + half;
+  return [left, top, Math.round(x + w) + half - left, Math.round(y + h) + half - top];
+}
+
 /** A frame that is seen on any ground: a dark line below the coloured one. */
-function outline(ctx, [x, y, w, h], colour, dashed, unit) {
-  ctx.setLineDash([]);
+function outline(ctx, box, colour, dashed, thick, unit) {
   ctx.strokeStyle = DARK;
-  ctx.lineWidth = 3.5 * unit;
-  ctx.strokeRect(x, y, w, h);
+  ctx.lineWidth = thick + 1.5 * unit;
+  ctx.strokeRect(...box);
   ctx.setLineDash(dashed ? [5 * unit, 2.5 * unit] : []);
   ctx.strokeStyle = colour;
-  ctx.lineWidth = 2 * unit;
-  ctx.strokeRect(x, y, w, h);
+  ctx.lineWidth = thick;
+  ctx.strokeRect(...box);
   ctx.setLineDash([]);
 }
 

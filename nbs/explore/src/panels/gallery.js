@@ -173,7 +173,7 @@ export class Gallery {
     add(first, last);
     if (down) add(last, last + 2 * span), add(first - span, first);
     else add(first - 2 * span, first), add(last, last + span);
-    const ask = () => this.cockpit.dead || this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
+    const ask = () => this.cockpit.dead || this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)), last - first);
     clearTimeout(this.asking);
     if (rushing) this.asking = setTimeout(ask, SETTLE_MS);
     else ask();
