@@ -77,19 +77,22 @@ def pack_overlays(
     budget: float = 2e6,  # Characters
 ) -> str:  # As `Frozen` has it
     "What is drawn over thumbnails, as much as there is room for"
+    clean = _clean_overlays(overlays)
     for masks, most in ((True, None), (False, None), (False, 20), (False, 5)):
-        some = {
-            str(r): [_clean_overlay(o) for o in all if masks or o["kind"] != "mask"][:most]
-            for r, all in overlays.items()
-        }
+        some = {r: [o for o in all if masks or o["kind"] != "mask"][:most] for r, all in clean.items()}
         packed = _pack(json.dumps(some, separators=(",", ":")).encode()) if some else ""
         if len(packed) <= budget:
             return packed
     return ""
 
 
-def _clean_overlay(o: Overlay) -> dict[str, Any]:
-    return {k: scrub(v) if k in ("label", "text") and isinstance(v, str) else v for k, v in o.items()}
+def _clean_overlays(overlays: Mapping[int, Sequence[Overlay]]) -> dict[str, list[dict[str, Any]]]:
+    texts = sorted({str(o[k]) for all in overlays.values() for o in all for k in ("label", "text") if k in o})  # type: ignore[literal-required]
+    clean = dict(zip(texts, _clean_text(pa.array(texts, pa.string())).to_pylist(), strict=True))
+    return {
+        str(r): [{k: clean[str(v)] if k in ("label", "text") else v for k, v in o.items()} for o in all]
+        for r, all in overlays.items()
+    }
 
 # %% ../../nbs/53_explore.frozen.ipynb #freeze
 def freeze(
