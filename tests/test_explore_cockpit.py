@@ -1,5 +1,6 @@
 "What the browser sends is not believed, what the mouse does is done once, and every road back to Python leads to the same images"
 
+import base64
 import json
 import os
 import subprocess
@@ -16,12 +17,17 @@ from hypothesis import strategies as st
 
 from cvbench.core.inspection import make_inspection
 from cvbench.core.predictions import make_predictions, save_predictions
+from cvbench.core.types import Sample, Target, decode_rle, encode_rle
 from cvbench.data.dataset import add_column, commit
 from cvbench.evaluate.evaluation import evaluate, match_rows
 from cvbench.explore.cockpit import answer, confusion, embedding_map, explore, gallery
 from cvbench.explore.images import Pictures
+from cvbench.explore.overlays import shrink_mask
 from cvbench.explore.records import read_golden
+from cvbench.slices.confirm import find_rows
 from cvbench.slices.ledger import add_slices
+from cvbench.slices.properties import add_properties, find_properties
+from cvbench.slices.regions import KMeansFinder
 from cvbench.slices.slice import Slice
 
 
@@ -270,6 +276,43 @@ def test_thumbnails_in_the_order_asked(cockpit, ev, ds):
     assert parts == ds.thumbnails([ids[i] for i in (40, 2, 2, 17)], 64) and said["id"] == 1
 
 
+def test_thumbnails_bring_what_is_drawn_over_them(cockpit, ev, ds):
+    said, _ = ask(cockpit, type="thumbs", id=1, rows=[40, 2, 2, 17], size=64)
+    assert set(said["overlays"]) == {"40", "2", "17"}
+    table = ds.table(["sample_id", "target", "width", "height"]).to_pandas().set_index("sample_id")
+    one = table.loc[ev.samples["sample_id"][17]]
+    drawn = sorted(o["xyxy"] for o in said["overlays"]["17"] if o["kind"] == "box")
+    expected = np.stack(one["target"]["boxes"]) / np.tile([one["width"], one["height"]], 2)
+    np.testing.assert_allclose(drawn, sorted(expected.tolist()), atol=1e-4)
+    assert all(max(o["size"]) == 32 for o in said["overlays"]["17"] if o["kind"] == "mask")
+    json.dumps(said, allow_nan=False)
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.integers(1, 64), st.sampled_from([0, 0.02, 0.5, 1]), st.integers(0, 99)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_small_mask_is_where_the_large_one_was(height, width, side, share, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    counts, (h, w) = shrink_mask(encode_rle(mask), height, width, side)
+    y, x = np.nonzero(mask)
+    expected = np.zeros((h, w), bool)
+    expected[y * h // height, x * w // width] = True
+    np.testing.assert_array_equal(decode_rle(counts, h, w), expected)
+    assert max(h, w) == min(side, max(height, width))
+
+
+def test_where_nothing_is_annotated_nothing_is_read(ev, ds, folders, monkeypatch):
+    plain = commit([Sample(f"{i}.png", b, Target(("ok",))) for i, b in enumerate(ds.images(range(48)))], name="plain")
+    cockpit = explore(ev, ds=plain)
+    cockpit.sent = []
+    cockpit.send = lambda content, buffers=None: cockpit.sent.append((content, buffers))
+    monkeypatch.setattr("cvbench.explore.images.read_overlays", None)
+    said, (data,) = ask(cockpit, type="thumbs", id=1, rows=[3, 4], size=64)
+    assert said["overlays"] == {} and data
+    cockpit.close()
+
+
 def test_a_withdrawn_question_has_no_answer(cockpit, monkeypatch):
     gate, made = threading.Event(), []
     slow = Pictures.thumbs
@@ -415,3 +458,41 @@ def test_slices_of_the_ledger_and_of_a_table_are_chips(folders):
     chips = {c["name"]: c for c in explore(ev, slices=given)._spec["slices"]}
     assert set(chips) == {"dim ones", "bright ones"}
     assert chips["dim ones"]["n"] == 20 and chips["bright ones"]["q"] == 0.01
+
+
+def bits(chip, n):
+    return np.unpackbits(np.frombuffer(base64.b64decode(chip["rows"]), np.uint8), bitorder="little")[:n].astype(bool)
+
+
+def test_a_slice_by_a_property_of_the_images_is_a_chip_where_it_was_measured(ev, ds, folders):
+    given = [Slice("dark", "brightness < 0.35 and light != 'bright'", evidence={"q": 0.02})]
+    assert explore(ev, slices=given)._spec["slices"] == [], "images were measured while the cockpit opened"
+    table = add_properties(ev.samples, find_properties(ds))
+    (chip,) = explore(ev, slices=given)._spec["slices"]
+    expected = ((table["brightness"] < 0.35) & (table["light"] != "bright")).to_numpy()
+    assert 0 < expected.sum() < 48 and chip["q"] == 0.02
+    np.testing.assert_array_equal(bits(chip, 48), expected)
+    assert (chip["n"], chip["where"]) == (expected.sum(), ""), "the browser is told a condition that ev.where refuses"
+    assert abs(chip["metric"] - ev.samples["correct"][expected].mean()) < 1e-12
+
+
+def test_a_slice_by_a_place_among_embeddings_is_a_chip(ev, ds, folders):
+    rng, n = np.random.default_rng(0), len(ev)
+    vectors = rng.normal(size=(n, 12)).astype(np.float32)
+    weak = (ev.samples["light"] == "dim").to_numpy()
+    vectors[weak] += 6
+    error = (weak | (rng.random(n) < 0.1)).astype(float)
+    error[np.flatnonzero(weak)[:2]] = 0
+    finder = KMeansFinder(clusters=4, min_size=5).fit(ev.samples[["sample_id"]], vectors, error)
+    region = {**finder.candidates_[0].region, "embedding": "embedding:"}
+    there = find_rows(Slice("there", region=region), ev.samples, vectors)
+    assert 0 < there.sum() < n
+    ids = ev.samples["sample_id"].to_numpy()
+    found = Slice("found", region=region, ids=tuple(ids[there][:2]), evidence={"data": ev.dataset_version})
+    given = [Slice("there", region=region), Slice("elsewhere", region={**region, "embedding": "other:"}), found]
+    assert [c["name"] for c in explore(ev, slices=given)._spec["slices"]] == ["found"]
+    add_column(ds, "embedding", dict(zip(ids, vectors, strict=True)))
+    chips = {c["name"]: c for c in explore(ev, slices=given)._spec["slices"]}
+    assert set(chips) == {"there", "found"}
+    np.testing.assert_array_equal(bits(chips["there"], n), there)
+    assert np.flatnonzero(bits(chips["found"], n)).tolist() == np.flatnonzero(there)[:2].tolist()

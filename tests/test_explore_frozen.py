@@ -25,7 +25,7 @@ from explore_browser import (
 from PIL import Image
 
 from cvbench.core.predictions import make_predictions
-from cvbench.core.types import Sample, Target
+from cvbench.core.types import Sample, Target, encode_rle
 from cvbench.data.dataset import commit
 from cvbench.evaluate.evaluation import evaluate, match_rows
 from cvbench.evaluate.intervals import wilson
@@ -232,6 +232,87 @@ ASK = """([at, filters]) => {
   const numbers = Object.fromEntries(Object.entries(c.metrics()).map(([k, v]) => [k, plain(v)]));
   const w = c.where; return [Array.from(c.engine.selected), w.where, w.complete, JSON.stringify(numbers)];
 }"""
+
+
+BLUE = (0, 114, 178)  # Of the first class
+
+
+def colours(page, row, points):
+    "What a tile shows at points given in shares of its side"
+    return page.evaluate(
+        """([row, points]) => { const c = document.querySelector(`[data-row="${row}"] canvas`), g = c.getContext("2d");
+        return points.map(([x, y]) => Array.from(g.getImageData(x * c.width, y * c.height, 1, 1).data.slice(0, 3))); }""",
+        [row, points],
+    )
+
+
+def grey(n, target):
+    "Wide grey images, no two the same, and what is annotated in each"
+    samples = []
+    for i in range(n):
+        with io.BytesIO() as out:
+            Image.new("RGB", (160, 80), (126 + i,) * 3).save(out, "PNG")
+            samples.append(Sample(f"{i}.png", out.getvalue(), target(i), "test", {"at": i}))
+    return samples
+
+
+def boxed(i):
+    mask = np.zeros((80, 160), bool)
+    mask[60:, 120:] = True
+    return Target(
+        ("ok",), [[40, 20, 80, 60], [120, 60, 160, 80]], ("ok", "ok"), (encode_rle(mask[:, ::-1]), encode_rle(mask))
+    )
+
+
+@pytest.mark.browser
+def test_tiles_show_what_is_annotated_where_it_is(opened, store, tmp_path):
+    ds = commit(grey(6, lambda i: boxed(i) if i % 2 else Target(("ok",))), "boxed")
+    odd = np.array(ds.table(["at"])["at"].to_pylist()) % 2 == 1
+    marked, plain = (int(np.flatnonzero(odd == on)[0]) for on in (True, False))
+    page = opened(make_frozen_page([explore(toy(n=6, ds=ds)).freeze()], "boxed"))
+    page.wait_for_selector(f'[data-row="{marked}"]:not(.blank)')
+    # the image is twice as wide as tall: it fills the middle half of its tile
+    left, inside, outside, masked = (0.25, 0.5), (0.4, 0.5), (0.6, 0.4), (0.85, 0.7)
+    edge, within, beside, tint = colours(page, marked, [left, inside, outside, masked])
+    assert np.abs(np.array(edge) - BLUE).max() < 40, edge  # a line of one pixel and a half, smoothed
+    assert np.abs(np.array([within, beside]) - 128).max() < 6
+    assert tint[2] - tint[0] > 20
+    assert np.abs(np.array(colours(page, plain, [left, masked])) - 128).max() < 6
+    toggles = page.locator("[data-panel=gallery] [data-overlay]")
+    assert [t.get_attribute("data-overlay") for t in toggles.all()] == ["box", "mask"]
+    page.screenshot(path=artefacts(tmp_path) / "frozen-boxes.png")
+
+    toggles.first.click()
+    edge, tint = colours(page, marked, [left, masked])
+    assert np.abs(np.array(edge) - 128).max() < 6 and tint[2] - tint[0] > 20
+    page.locator(f'[data-row="{marked}"]').dblclick()
+    detail = page.locator("dialog[open] [data-overlay=box]")
+    assert not detail.is_checked(), "the large view does not know what the tiles hide"
+    detail.click()
+    page.keyboard.press("Escape")
+    assert np.abs(np.array(colours(page, marked, [left])) - BLUE).max() < 40
+    page.locator("[data-panel=gallery] .cvb-scroller").press("b")
+    assert np.abs(np.array(colours(page, marked, [left, masked])) - 128).max() < 6
+
+
+@pytest.mark.browser
+def test_no_annotation_no_toggle(opened, store):
+    ds = commit(grey(6, lambda i: Target(("ok",))), "plain")
+    page = opened(make_frozen_page([explore(toy(n=6, ds=ds)).freeze()], "plain"))
+    page.wait_for_selector('[data-row="0"]:not(.blank)')
+    assert page.locator("[data-overlay]").count() == 0
+    assert np.abs(np.array(colours(page, 0, [(0.25, 0.5), (0.85, 0.7)])) - 128).max() < 6
+
+
+@pytest.mark.browser
+def test_hostile_annotations(opened, store):
+    labels = [t for t in HOSTILE if "\0" not in t]
+    target = Target(("ok",), [[0, 0, 160, 80]] * len(labels), tuple(labels), texts=tuple(reversed(labels)))
+    ds = commit(grey(3, lambda i: target), "hostile")
+    page = opened(make_frozen_page([explore(toy(n=3, ds=ds)).freeze()], "hostile"))
+    page.locator('[data-row="0"]').dblclick()
+    page.wait_for_selector("dialog[open]")
+    assert len(page.evaluate("window.__cvb[0].link.overlays.get(0)")) == 2 * len(labels)
 
 
 @pytest.mark.browser

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import numpy as np
@@ -101,6 +103,11 @@ def test_the_tutorial_by_mouse(page, lab, tmp_path):
     assert count(root) == n
     page.wait_for_timeout(1500)
     page.screenshot(path=shots / "lab-open.png")
+    row = int(root.locator("[data-panel=gallery] [data-row]:not(.blank)").first.get_attribute("data-row"))
+    side = page.evaluate("window.__cvb[0].link.size") // 2
+    told = lab.python(f"cockpit.pictures.overlays([{row}], {side})")
+    drawn = page.evaluate("r => window.__cvb[0].link.overlays.get(r)", row)
+    assert drawn == told[str(row)] and root.locator("[data-panel=gallery] [data-overlay]").count() == 3
 
     wrong = np.array(lab.python("ev.confusion.to_numpy().tolist()"))
     np.fill_diagonal(wrong, 0)
@@ -246,3 +253,28 @@ def test_reopened_without_its_kernel(browser, lab, tmp_path):
     kept = json.loads((lab.folder / "two.ipynb").read_text())
     assert len(json.dumps(kept)) < 3_000_000
     context.close()
+
+
+def test_no_kernel_chosen(page, lab, tmp_path):
+    "A saved notebook opened with the choice No Kernel: not trusted it says what to do, trusted it shows the frozen view"
+    nb = nbformat.read(lab.folder / "two.ipynb", 4)
+    if "cvbench-kept" not in json.dumps(nb):
+        pytest.skip("the tests before did not run here, so no notebook with outputs is saved")
+    for key in ("kernelspec", "language_info"):
+        nb.metadata.pop(key, None)
+    nbformat.write(nb, lab.folder / "bare.ipynb")
+
+    def open_bare():
+        page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/bare.ipynb?reset", wait_until="domcontentloaded")
+        page.locator(".jp-Dialog select").first.select_option(label="No Kernel")
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+
+    open_bare()
+    page.get_by_text("trust the notebook").first.wait_for()
+    assert page.locator(".cvb").count() == 0
+    subprocess.run([sys.executable, "-m", "jupyter", "trust", "bare.ipynb"], cwd=lab.folder, env=lab.env, check=True)
+    open_bare()
+    frozen = page.locator(".cvbench-frozen .cvb[data-ready='1']")
+    wait_for(lambda: frozen.count() == 2, "two frozen views", 60)
+    assert count(frozen.first) == 60 and not page.get_by_text("Loading widget").first.is_visible()
+    page.screenshot(path=artefacts(tmp_path) / "lab-no-kernel-chosen.png")

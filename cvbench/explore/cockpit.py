@@ -8,6 +8,7 @@ __all__ = ['Expression', 'Cockpit', 'answer', 'explore', 'gallery', 'confusion',
 # %% ../../nbs/54_explore.cockpit.ipynb #c54imports
 import ast
 import inspect
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,16 +25,18 @@ import pyarrow as pa
 import traitlets
 
 from ..core.files import atomic_path, fingerprint
-from ..data.dataset import Dataset, _schema, checkout
+from ..data.dataset import Dataset, _index, _schema, checkout
 from ..evaluate.evaluation import Evaluation, match_rows
 from ..evaluate.intervals import wilson
 from .embedding import Method, Neighbours, find_embedding, make_map, read_embedding
-from .frozen import freeze, keep, make_frozen_page
+from .frozen import freeze, keep, make_frozen_page, pack_overlays
 from .images import Courier, Pictures, make_sprites, read_detail
-from .protocol import Panel, SliceChip, Spec, check_rows
+from .protocol import Overlay, Panel, SliceChip, Spec, check_rows
 from .records import EditLog, add_golden, commit_edits, judge_slice, list_slices, save_slice, write_test
 from .table import make_chip, pack_table, read_slices
-from ..slices.ledger import read_ledger
+from ..slices.confirm import find_rows
+from ..slices.ledger import _lacks, read_ledger, with_properties
+from ..slices.properties import _store
 from ..slices.slice import Slice
 
 # %% ../../nbs/54_explore.cockpit.ipynb #names-model
@@ -382,11 +385,12 @@ class Cockpit(_Edits, anywidget.AnyWidget):
     def freeze(self, max_images: int = 5000) -> str:
         "HTML of this cockpit as it is, without the bundle: what `add_bundle` draws"
         right, loss = self.ev._view.correct, np.asarray(self.ev.predictions.table["loss"].fill_null(0), float)
-        worst_first = np.lexsort((-np.nan_to_num(loss), right))[:max_images]
-        sprites = make_sprites(self.pictures, np.sort(worst_first).tolist()) if self.pictures and max_images else []
-        note = f"{self._spec['title']}: {len(self.ev):,} images, {self.ev.headline}. The view is drawn by a script, which did not run here."
+        shown = np.sort(np.lexsort((-np.nan_to_num(loss), right))[:max_images]).tolist() if self.pictures else []
+        overlays = pack_overlays(self.pictures.overlays(shown, side=32))
+        sprites = make_sprites(self.pictures, shown, 6.5e6 - 0.75 * len(overlays)) if shown else []
+        note = f"{self._spec['title']}: {len(self.ev):,} images, {self.ev.headline}. The view is drawn by a script, which did not run here; in Jupyter, trust the notebook or run the cell again."
         spec = {**self._spec, "slices": self._notes}
-        return freeze(spec, self._table, sprites, self._choice, note)  # type: ignore[arg-type]
+        return freeze(spec, self._table, sprites, self._choice, note, overlays)  # type: ignore[arg-type]
 
     def to_html(self, path: str | os.PathLike, max_images: int = 5000, title: str = "") -> Path:
         "Write a page of its own: one file, no kernel, no server, no network; the worst errors are the first to get a thumbnail"
@@ -449,13 +453,17 @@ def _size(asked: Mapping[str, Any]) -> int:
 
 # %% ../../nbs/54_explore.cockpit.ipynb #answer-thumbs
 def _answer_thumbs(cockpit: Cockpit, id: int, rows: list[int], size: int) -> None:
-    def answer(parts: list[list[bytes]]) -> None:
-        made = [t for part in parts for t in part]
-        cockpit.send({"type": "thumbs", "id": id, "rows": rows, "lengths": [len(t) for t in made]}, [b"".join(made)])
+    def make(part: list[int]) -> tuple[list[bytes], dict[int, list[Overlay]]]:
+        return cockpit.pictures.thumbs(part, size), cockpit.pictures.overlays(part, size // 2)
+
+    def answer(parts: list[tuple[list[bytes], dict[int, list[Overlay]]]]) -> None:
+        made = [t for thumbs, _ in parts for t in thumbs]
+        overlays = {str(r): o for _, some in parts for r, o in some.items()}
+        said = {"type": "thumbs", "id": id, "rows": rows, "lengths": [len(t) for t in made], "overlays": overlays}
+        cockpit.send(said, [b"".join(made)])
 
     pieces = [rows[i : i + _PIECE] for i in range(0, len(rows), _PIECE)] or [[]]
-    made = [partial(cockpit.pictures.thumbs, p, size) for p in pieces]
-    cockpit.courier.ask(id, made, answer, partial(_fail, cockpit, "thumbs", id))
+    cockpit.courier.ask(id, [partial(make, p) for p in pieces], answer, partial(_fail, cockpit, "thumbs", id))
 
 
 def _detail(cockpit: Cockpit, id: int, row: int, size: int) -> tuple[dict, list[bytes]]:
@@ -540,7 +548,7 @@ def explore(
     place = make_map(features, key, len(evaluation), projection, store=store) if features else None
     table, columns = pack_table(evaluation, other, place)
     pictures = Pictures(found, ids, store)
-    chips = _make_chips(evaluation, slices, found, store)
+    chips = _make_chips(_Rules(evaluation, found, features, key), slices, store)
     there: list[Panel] = [
         p for p in get_args(Panel) if (p != "map" or place is not None) and (p != "compare" or other is not None)
     ]
@@ -593,20 +601,55 @@ def _make_title(ev: Evaluation) -> str:
         or f"{len(ev):,} images"
     )
 
+# %% ../../nbs/54_explore.cockpit.ipynb #rules
+class _Rules:
+    "What slices are ruled by: the samples, properties of their images, and embeddings, each read when first asked for"
+
+    def __init__(self, ev: Evaluation, ds: Dataset | None, features: Any, key: Mapping[str, Any]):
+        self.ev, self.ds, self.features = ev, ds, features
+        made_with = json.loads(key.get("about", {}).get("cvbench", "{}"))
+        self.space = f"{key.get('column')}:{made_with.get('weights', '')}"  # As a region names it
+
+    @cached_property
+    def wider(self) -> pd.DataFrame:
+        "The samples with properties of their images, where none is left to measure"
+        if self.ds is None or not _is_measured(self.ds, self.ev.samples["sample_id"]):
+            return self.ev.samples
+        return with_properties(self.ev.samples, self.ds)
+
+    def rows(self, part: Slice) -> np.ndarray:  # (n,) bool
+        "Which rows a slice holds; raises `ValueError` where that cannot be told"
+        table = self.wider if part.where and _lacks(part.where, self.ev.samples) else self.ev.samples
+        known_here = part.evidence.get("data") == self.ev.dataset_version and part.ids is not None
+        if part.region is None or known_here or not self.features or part.region.get("embedding") != self.space:
+            return part.rows(table)
+        vectors, out = self.features(), np.zeros(len(table), bool)
+        there = np.isfinite(vectors).all(1)
+        out[there] = find_rows(part, table[there], vectors[there])
+        return out
+
+
+def _is_measured(ds: Dataset, ids: pd.Series) -> bool:
+    store, at = _store(ds)
+    rows = pd.Index(_index(ds)[0].astype(str)).get_indexer(ids)
+    return bool((rows >= 0).all()) and not len(store.missing(at[rows]))
+
 # %% ../../nbs/54_explore.cockpit.ipynb #make-chips
-def _make_chips(ev: Evaluation, slices: Any, ds: Dataset | None, store: str | os.PathLike | None) -> list[SliceChip]:
-    "Slices of the ledger, saved ones, then those given; one whose rule this table cannot answer is left out"
-    name = ds.name if ds is not None else ev.dataset_version.partition("@")[0]
-    out: dict[str, SliceChip] = {}
+def _make_chips(rules: _Rules, slices: Any, store: str | os.PathLike | None) -> list[SliceChip]:
+    "Slices of the ledger, saved ones, then those given; one whose rule cannot be answered is left out"
+    ev, out = rules.ev, dict[str, SliceChip]()
+    name = rules.ds.name if rules.ds is not None else ev.dataset_version.partition("@")[0]
     for part, saved in [
         *((e.slice, False) for e in (read_ledger(name) if name else ())),
         *((s, True) for s in (list_slices(name, store) if name else [])),
         *((s, False) for s in read_slices(slices)),
     ]:
         try:
-            rows = part.rows(ev.samples)
+            rows = rules.rows(part)
         except ValueError:
             continue
+        if part.where and _lacks(part.where, ev.samples):
+            part = replace(part, where="", ids=())
         if rows.any():
             out[part.name] = make_chip(part, rows, ev._view.correct, ev.level, saved)
     return list(out.values())

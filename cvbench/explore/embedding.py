@@ -87,7 +87,7 @@ Method = Literal["pca", "tsne", "umap"]
 
 
 def _project(x: np.ndarray, method: str, random_state: int) -> np.ndarray:
-    if method == "pca" or len(x) < 5:
+    if method == "pca" or len(x) < 5 or not np.ptp(x, axis=0).any():  # too few, or all the same
         return _pca(x)
     if method == "umap":
         try:
@@ -96,7 +96,7 @@ def _project(x: np.ndarray, method: str, random_state: int) -> np.ndarray:
             raise ImportError(
                 "projection='umap' needs umap-learn. Run pip install umap-learn, or pass 'tsne' or 'pca'."
             ) from e
-        return np.asarray(UMAP(random_state=random_state, n_jobs=1).fit_transform(x))
+        return np.asarray(UMAP(n_neighbors=min(15, len(x) - 1), random_state=random_state, n_jobs=1).fit_transform(x))
     from sklearn.manifold import TSNE
 
     return TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=random_state).fit_transform(x)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from ..core.settings import load_settings
-from ..core.types import Target
-from ..data.dataset import Dataset, _index, _open
+from ..data.dataset import Dataset, _index
 from ..data.images import decode_image, make_thumbnail
+from .overlays import find_marked, read_overlays
 from .protocol import Overlay, Sprite
 
 # %% ../../nbs/52_explore.images.ipynb #ThumbCache
@@ -141,6 +142,27 @@ class Pictures:
         except Exception:  # files that are gone or changed, and whatever the store's reader raises
             return [None] if len(rows) == 1 else [d for r in rows for d in self._read([r])]
 
+    @cached_property
+    def _marked(self) -> np.ndarray:  # (n,) row number in the data set, −1 where nothing is to be drawn
+        if self.ds is None:
+            return np.full(len(self.ids), -1)
+        numbers = np.where(self.at >= 0, _index(self.ds)[2][self.at], -1)
+        return np.where((numbers >= 0) & find_marked(self.ds)[numbers], numbers, -1)
+
+    def overlays(
+        self,
+        rows: Sequence[int],  # Row numbers
+        side: int = 64,  # Longer side of masks at most, pixels
+        most: int | None = 100,  # Objects of an image, the largest first; None for all
+    ) -> dict[int, list[Overlay]]:  # Of the rows that have something
+        "What is drawn over images"
+        try:
+            rows = [r for r in dict.fromkeys(rows) if self._marked[r] >= 0]
+            found = read_overlays(self.ds, self._marked[rows].tolist(), side, most) if self.ds and rows else []
+        except Exception:  # files that are gone, and whatever the store's reader raises
+            return {}
+        return {r: o for r, o in zip(rows, found, strict=True) if o}
+
 # %% ../../nbs/52_explore.images.ipynb #read-detail
 def read_detail(
     pictures: Pictures,
@@ -159,20 +181,7 @@ def read_detail(
     image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
     to = io.BytesIO()
     Image.frombytes("RGB", image.size, image.tobytes()).save(to, "WEBP", quality=88, method=2)
-    return to.getvalue(), width, height, _read_overlays(pictures.ds, int(pictures.at[row]))
-
-# %% ../../nbs/52_explore.images.ipynb #read-overlays
-def _read_overlays(ds: Dataset, place: int) -> list[Overlay]:
-    number = int(_index(ds)[2][place])
-    row = _open(ds.path / "rows.lance", ds.version).take([number], columns=["target"])["target"][0].as_py()
-    target = Target.from_dict(row)
-    out: list[Overlay] = []
-    for i, xyxy in enumerate(target.boxes.tolist()):
-        label = target.box_labels[i] if target.box_labels else ""
-        out.append(Overlay(kind="box", who="target", xyxy=xyxy, label=label))
-        if target.masks:
-            out.append(Overlay(kind="mask", who="target", counts=target.masks[i].tolist(), label=label))
-    return out + [Overlay(kind="text", who="target", text=t) for t in target.texts]
+    return to.getvalue(), width, height, pictures.overlays([row], size, most=None).get(row, [])
 
 # %% ../../nbs/52_explore.images.ipynb #Courier
 class Courier:
@@ -244,14 +253,18 @@ def make_sprites(
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         drawn = list(pool.map(lambda part: _draw_sheet(pictures, part, tile), sheets))
         for quality in (80, 65, 50, 35, 20):
-            coded = list(pool.map(lambda image, q=quality: _encode(image, q), drawn))  # type: ignore[misc]
+            coded = list(pool.map(lambda sheet, q=quality: _encode(sheet[0], q), drawn))  # type: ignore[misc]
             if sum(map(len, coded)) <= budget:
                 break
     uris = [f"data:image/webp;base64,{base64.b64encode(c).decode()}" for c in coded] if sheets else []
-    return [Sprite(uri=u, rows=[int(r) for r in s], columns=20, tile=tile) for u, s in zip(uris, sheets, strict=True)]
+    return [
+        Sprite(uri=u, rows=[int(r) for r in s], columns=20, tile=tile, sizes=sizes)
+        for u, s, (_, sizes) in zip(uris, sheets, drawn, strict=True)
+    ]
 
 
-def _draw_sheet(pictures: Pictures, rows: list[int], tile: int) -> Image.Image:
+def _draw_sheet(pictures: Pictures, rows: list[int], tile: int) -> tuple[Image.Image, list[list[int]]]:
+    sizes = [[0, 0] for _ in rows]
     sheet = Image.new("RGBA", (20 * tile, -(-len(rows) // 20) * tile))
     for k, data in enumerate(pictures.thumbs(rows, tile)):
         if data:
@@ -259,7 +272,8 @@ def _draw_sheet(pictures: Pictures, rows: list[int], tile: int) -> Image.Image:
             one.thumbnail((tile, tile))
             x, y = k % 20 * tile + (tile - one.width) // 2, k // 20 * tile + (tile - one.height) // 2
             sheet.paste(one.convert("RGB"), (x, y))
-    return sheet
+            sizes[k] = [one.width, one.height]
+    return sheet, sizes
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

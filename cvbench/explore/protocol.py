@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Kind', 'Role', 'Panel', 'Task', 'Column', 'SliceChip', 'Compare', 'Sprite', 'Spec', 'Filter', 'Choice', 'Thumbs',
-           'Cancel', 'Detail', 'Act', 'ThumbsAnswer', 'Overlay', 'DetailAnswer', 'ActAnswer', 'Frozen', 'check_rows']
+           'Cancel', 'Detail', 'Act', 'Overlay', 'ThumbsAnswer', 'DetailAnswer', 'ActAnswer', 'Frozen', 'check_rows']
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50imports
 from typing import Any, Literal, NotRequired, TypedDict
@@ -56,6 +56,7 @@ class Sprite(TypedDict):
     rows: list[int]  # Row number of each tile
     columns: int
     tile: int  # Side of a tile, pixels; images are centred in it
+    sizes: list[list[int]]  # Width and height of each image in its tile; zeros for none
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50spec-code
 Panel = Literal["gallery", "confusion", "threshold", "map", "facets", "slices", "compare"]
@@ -148,6 +149,18 @@ class Act(TypedDict):
     target: NotRequired[str | list[str]]  # New label; for multi-label, labels
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50answers-code
+class Overlay(TypedDict):
+    "What is drawn over an image"
+
+    kind: Literal["box", "mask", "text"]
+    who: Literal["target", "pred"]
+    label: NotRequired[str]
+    xyxy: NotRequired[list[float]]  # Box, or where a text stands: shares of width and height
+    counts: NotRequired[list[int]]  # Mask: run lengths, column by column, zeros first
+    size: NotRequired[list[int]]  # Mask: its height and width
+    text: NotRequired[str]
+
+
 class ThumbsAnswer(TypedDict):
     "In the order asked"
 
@@ -155,17 +168,7 @@ class ThumbsAnswer(TypedDict):
     id: int
     rows: list[int]
     lengths: list[int]  # Bytes of each; 0 where there is no image
-
-
-class Overlay(TypedDict):
-    "What is drawn over an image"
-
-    kind: Literal["box", "mask", "text"]
-    who: Literal["target", "pred"]
-    label: NotRequired[str]
-    xyxy: NotRequired[list[float]]  # Box
-    counts: NotRequired[list[int]]  # Mask: run lengths, column by column, zeros first
-    text: NotRequired[str]
+    overlays: dict[str, list[Overlay]]  # row (as text) → what to draw, of the rows that have something
 
 
 class DetailAnswer(TypedDict):
@@ -197,6 +200,7 @@ class Frozen(TypedDict):
 
     spec: Spec
     table: str  # data:application/gzip;base64,… of the Arrow stream
+    overlays: str  # data:application/gzip;base64,… of JSON: row (as text) → what to draw; empty for none
     choice: Choice  # What was selected when it was frozen
 
 # %% ../../nbs/50_explore.protocol.ipynb #p50check

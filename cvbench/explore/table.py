@@ -197,7 +197,8 @@ def make_chip(
     share = float(correct[rows].mean()) if n else None
     low, high = (float(v) for v in wilson(share, n, level)) if share is not None else (None, None)
     bits = base64.b64encode(np.packbits(rows, bitorder="little")).decode()
-    chip = SliceChip(name=part.name, where=part.where, rows=bits, n=n, metric=share, low=low, high=high, saved=saved)
+    where = part.where if part.ids is None and part.region is None else ""
+    chip = SliceChip(name=part.name, where=where, rows=bits, n=n, metric=share, low=low, high=high, saved=saved)
     if isinstance(q := part.evidence.get("q"), (int, float)):
         chip["q"] = float(q)
     return chip

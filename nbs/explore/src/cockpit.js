@@ -5,6 +5,7 @@ import { writeWhere } from "./where.js";
 import { selectionCode } from "./link.js";
 import { h } from "./text.js";
 import { readTheme } from "./theme.js";
+import { Layers } from "./overlays.js";
 import { makeWilson } from "./metrics.js";
 import { bindKeys } from "./keys.js";
 import { TopBar } from "./panels/top.js";
@@ -44,7 +45,9 @@ export class Cockpit {
     this.future = [];
     this.panels = [];
     this.edits = new Map(Object.entries(spec.edits ?? {}).map(([row, label]) => [Number(row), String(label)]));
+    this.layers = new Layers(table.classes, () => (this.gallery?.redraw(), this.detail._draw()));
     this._build(host);
+    for (const overlays of link.overlays.values()) this.layers.note(overlays);
     this.theme = readTheme(this.root);
     this._watch();
     this._paint(true);
@@ -111,7 +114,10 @@ export class Cockpit {
     this.media.addEventListener("change", this.onmedia);
     this.themes = new MutationObserver(() => setTimeout(repaint, 60));
     this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-    this.link.onimage = (rows) => this.panels.concat(this.detail).forEach((p) => p.onimage?.(rows));
+    this.link.onimage = (rows) => {
+      for (const row of rows) this.layers.note(this.link.overlays.get(row));
+      this.panels.concat(this.detail).forEach((p) => p.onimage?.(rows));
+    };
   }
 
   destroy() {

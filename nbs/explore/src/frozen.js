@@ -12,20 +12,22 @@ async function gunzip(bytes) {
 
 /**
  * Mount the cockpit whose data stands in the element's `<script type="application/json">`:
- * {spec, table: "data:application/gzip;base64,…" of an Arrow stream, choice: what is selected at first}.
+ * {spec, table: "data:application/gzip;base64,…" of an Arrow stream, overlays: the same of JSON, choice: what is selected at first}.
  * @param {HTMLElement} el
  */
 export async function mountFrozen(el) {
   if (el.dataset.mounted) return null;
   el.dataset.mounted = "1";
   try {
-    const { spec, table, choice } = JSON.parse(el.querySelector('script[type="application/json"]').textContent);
-    const bytes = table ? await gunzip(decodeBase64(table.slice(table.indexOf(",") + 1))) : null;
+    const { spec, table, overlays, choice } = JSON.parse(el.querySelector('script[type="application/json"]').textContent);
+    const unpack = (uri) => gunzip(decodeBase64(uri.slice(uri.indexOf(",") + 1)));
+    const bytes = table ? await unpack(table) : null;
+    const drawn = overlays ? JSON.parse(new TextDecoder().decode(await unpack(overlays))) : {};
     const host = document.createElement("div");
     const columns = readTable(bytes, spec);
     el.append(host);
     for (const c of Array.from(el.children)) if (c.hasAttribute("data-fallback")) c.remove();
-    const cockpit = new Cockpit(host, { ...spec, frozen: true }, columns, new Frozen(spec, columns));
+    const cockpit = new Cockpit(host, { ...spec, frozen: true }, columns, new Frozen(spec, columns, new Map(Object.entries(drawn).map(([row, list]) => [Number(row), list]))));
     cockpit.restore(choice, { record: false });
     return cockpit;
   } catch (e) {

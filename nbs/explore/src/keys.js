@@ -11,6 +11,7 @@ export const KEYS = [
   ["Ctrl Z, Ctrl Shift Z", "undo and redo what was selected"],
   ["e", "only the wrong ones"],
   ["s  o  r  x", "make a slice, a golden set, relabel, make a test"],
+  ["b", "show and hide boxes, masks and text"],
   ["+  −", "larger and smaller images; zoom in the detail view"],
   ["←  →  n", "in the detail view: previous, next, its neighbours"],
   ["Shift drag, double click", "on the map: move it; show all again"],
@@ -54,6 +55,7 @@ export function bindKeys(cockpit) {
     else if (e.key === "/") cockpit.top.focusWhere();
     else if (e.key === "e") cockpit.top.toggleErrors();
     else if (e.key === "+" || e.key === "=" || e.key === "-") cockpit.gallery?.resize(e.key === "-" ? -1 : 1);
+    else if (e.key === "b") cockpit.layers.toggle();
     else if (go[e.key]) go[e.key]();
     else if (act[e.key]) cockpit.top.openForm(act[e.key]);
     else return;

@@ -2,7 +2,7 @@
 import { decodeBase64 } from "./filters.js";
 import { literal } from "./where.js";
 
-const ANSWER_MS = 20_000, BATCH = 16, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
+const ANSWER_MS = 20_000, BATCH = 12, IN_FLIGHT = 4, SIZES = [64, 80, 128, 160, 320];
 
 /**
  * @typedef {object} Detail
@@ -24,6 +24,7 @@ export class Live {
     this.next = Math.floor(Math.random() * 2 ** 30) + 1;
     this.waiting = new Map();
     this.bitmaps = new Map();
+    this.overlays = new Map();
     this.none = new Set();
     this.inFlight = new Map();
     this.size = SIZES[0];
@@ -65,18 +66,20 @@ export class Live {
   }
 
   /**
-   * Rows on screen and about to be, most urgent first; what was wanted before and is not any more is cancelled.
-   * @param {ArrayLike<number>} rows @param {string} who Asks; each has its own wishes @param {number} [size] Pixels a side
+   * Rows on screen, then those about to be, which wait until the others are there; what was wanted before and is not any more is cancelled.
+   * @param {ArrayLike<number>} rows @param {string} who Asks; each has its own wishes @param {number} [size] Pixels a side @param {number} [urgent] Rows on screen
    */
-  want(rows, who, size = this.size) {
+  want(rows, who, size = this.size, urgent = rows.length) {
     if (!this.spec.images) return;
     const wanted = SIZES.find((s) => s >= size) ?? SIZES[SIZES.length - 1];
     if (wanted > this.size) {
       this.size = wanted; // those there are stay until the larger ones come
       this.small = new Set([...this.small, ...this.bitmaps.keys()]);
     }
-    this.wishes.set(who, Array.from(rows));
-    this.wanted = [...(this.wishes.get("detail") ?? []), ...(this.wishes.get("tip") ?? []), ...(this.wishes.get("gallery") ?? [])];
+    this.wishes.set(who, [Array.from(rows).slice(0, urgent), Array.from(rows).slice(urgent)]);
+    const wishes = ["detail", "tip", "gallery"].map((w) => this.wishes.get(w) ?? [[], []]);
+    this.urgent = new Set(wishes.flatMap(([now]) => now));
+    this.wanted = [...this.urgent, ...wishes.flatMap(([, later]) => later)];
     const set = new Set(this.wanted);
     for (const [id, batch] of this.inFlight) {
       if (batch.some((r) => set.has(r))) continue;
@@ -89,16 +92,17 @@ export class Live {
 
   _pump() {
     const rows = this.wanted ?? [], flying = new Set([...this.inFlight.values()].flat());
-    let batch = [];
+    let batch = [], waiting = [...flying].some((r) => this.urgent.has(r));
     const go = () => {
-      if (!batch.length) return;
-      this._fetch(batch);
+      if (batch.length) this._fetch(batch);
       batch = [];
     };
     for (let i = 0; i < rows.length && this.inFlight.size < IN_FLIGHT; i++) {
-      const r = rows[i];
+      const r = rows[i], now = this.urgent.has(r);
       if ((this.bitmaps.has(r) && !this.small.has(r)) || this.none.has(r) || flying.has(r)) continue;
+      if (!now && waiting) break;
       batch.push(r);
+      waiting ||= now;
       if (batch.length === BATCH) go();
     }
     if (this.inFlight.size < IN_FLIGHT) go();
@@ -118,7 +122,8 @@ export class Live {
     if (!msg.rows) return;
     let at = 0;
     for (let i = 0; i < msg.rows.length; i++) {
-      const length = msg.lengths[i], row = msg.rows[i];
+      const length = msg.lengths[i], row = msg.rows[i], overlays = msg.overlays?.[row];
+      if (overlays) this.overlays.set(row, overlays);
       if (!length || !buffer) this.none.add(row);
       else jobs.push(this._bitmap(new Uint8Array(buffer.buffer, buffer.byteOffset + at, length).slice()).then((b) => (b ? this._keep(row, b) : this.none.add(row))));
       at += length;
@@ -140,6 +145,7 @@ export class Live {
       const [old] = this.bitmaps.keys();
       this.bitmaps.get(old).close?.();
       this.bitmaps.delete(old);
+      this.overlays.delete(old);
     }
   }
 
@@ -149,6 +155,12 @@ export class Live {
     if (!bitmap) return this.none.has(row) || !this.spec.images ? "none" : "blank";
     contain(ctx, bitmap, 0, 0, bitmap.width, bitmap.height, x, y, w, h);
     return "shown";
+  }
+
+  /** Where in a box a picture stands. @param {number} row */
+  place(row, x, y, w, h) {
+    const { width, height } = this.bitmaps.get(row);
+    return fit(width, height, x, y, w, h);
   }
 
   /** @param {number} row @returns {Promise<Detail>} */
@@ -168,22 +180,23 @@ export class Live {
 
 /** A page without a kernel: images come from sprite sheets inside it. */
 export class Frozen {
-  /** @param {any} spec @param {import("./columns.js").Table} table */
-  constructor(spec, table) {
+  /** @param {any} spec @param {import("./columns.js").Table} table @param {Map<number, any[]>} [overlays] By row */
+  constructor(spec, table, overlays = new Map()) {
     this.spec = spec;
     this.table = table;
+    this.overlays = overlays;
     this.frozen = true;
     this.onimage = (/** @type {number[]} */ _rows) => {};
     this.sheets = (spec.sprites ?? []).map((s) => ({ ...s, image: null, ready: false }));
-    this.place = new Map();
-    this.sheets.forEach((s, i) => s.rows.forEach((r, at) => this.place.set(r, [i, at])));
+    this.tiles = new Map();
+    this.sheets.forEach((s, i) => s.rows.forEach((r, at) => this.tiles.set(r, [i, at])));
   }
 
   destroy() {}
 
   want(rows) {
     for (let i = 0; i < rows.length; i++) {
-      const sheet = this.sheets[this.place.get(rows[i])?.[0]];
+      const sheet = this.sheets[this.tiles.get(rows[i])?.[0]];
       if (sheet && !sheet.asked) (sheet.asked = true), setTimeout(() => this._load(sheet));
     }
   }
@@ -201,37 +214,55 @@ export class Frozen {
   }
 
   draw(ctx, row, x, y, w, h) {
-    const at = this.place.get(row);
-    if (!at) return "none";
-    const sheet = this.sheets[at[0]], t = sheet.tile;
-    if (sheet.broken) return "none";
-    if (!sheet.ready) return "blank";
+    const at = this._find(row);
+    if (!at || at.sheet.broken) return "none";
+    if (!at.sheet.ready) return "blank";
     const edge = 0.5; // smoothing would mix in the neighbouring tiles
-    contain(ctx, sheet.image, (at[1] % sheet.columns) * t + edge, Math.floor(at[1] / sheet.columns) * t + edge, t - 2 * edge, t - 2 * edge, x, y, w, h);
+    contain(ctx, at.sheet.image, at.left + edge, at.top + edge, at.width - 2 * edge, at.height - 2 * edge, x, y, w, h);
     return "shown";
+  }
+
+  /** Where in a box a picture stands. @param {number} row */
+  place(row, x, y, w, h) {
+    const { width, height } = this._find(row);
+    return fit(width, height, x, y, w, h);
+  }
+
+  /** The sheet of a row, and where its picture stands in it. */
+  _find(row) {
+    const [i, k] = this.tiles.get(row) ?? [], sheet = this.sheets[i], [width, height] = sheet?.sizes[k] ?? [0, 0];
+    if (!width) return null;
+    const { tile, columns } = sheet, inner = (size) => Math.floor((tile - size) / 2);
+    return { sheet, width, height, left: (k % columns) * tile + inner(width), top: Math.floor(k / columns) * tile + inner(height) };
   }
 
   /** @param {number} row @returns {Promise<Detail>} */
   async detail(row) {
-    const at = this.place.get(row), fields = {};
+    const at = this._find(row), fields = {}, image = document.createElement("canvas"), out = { fields, overlays: [], neighbours: null, image: null, width: 0, height: 0 };
     for (const c of this.table.columns) if (c.kind !== "scores") fields[c.label] = this.table.value(c, row);
-    if (!at) return { fields, overlays: [], neighbours: null, image: null, width: 0, height: 0 };
-    const sheet = this.sheets[at[0]], t = sheet.tile, image = document.createElement("canvas");
+    if (!at) return out;
+    const { sheet, width, height } = at;
     this.want([row]);
     if (!sheet.ready) await new Promise((done) => (sheet.done = done));
-    if (sheet.broken) return { fields, overlays: [], neighbours: null, image: null, width: 0, height: 0 };
-    image.width = image.height = t;
-    image.getContext("2d").drawImage(sheet.image, (at[1] % sheet.columns) * t, Math.floor(at[1] / sheet.columns) * t, t, t, 0, 0, t, t);
-    return { fields, overlays: [], neighbours: null, image, width: t, height: t };
+    if (sheet.broken) return out;
+    (image.width = width), (image.height = height);
+    image.getContext("2d").drawImage(sheet.image, at.left, at.top, width, height, 0, 0, width, height);
+    return { ...out, overlays: this.overlays.get(row) ?? [], image, width, height };
   }
+}
+
+/** The place of a whole image in a box, centred: x, y, width, height. */
+export function fit(sw, sh, x, y, w, h, most = Infinity) {
+  const scale = Math.min(w / sw, h / sh, most), dw = sw * scale, dh = sh * scale;
+  return [x + (w - dw) / 2, y + (h - dh) / 2, dw, dh];
 }
 
 /** Draw a whole image into a box, centred; enlarged pixels stay sharp. */
 export function contain(ctx, image, sx, sy, sw, sh, x, y, w, h, most = Infinity) {
-  const scale = Math.min(w / sw, h / sh, most), dw = sw * scale, dh = sh * scale;
+  const place = fit(sw, sh, x, y, w, h, most), scale = place[2] / sw;
   ctx.imageSmoothingEnabled = scale < 3 || sw > 48;
   ctx.imageSmoothingQuality = scale < 0.5 ? "medium" : "low";
-  ctx.drawImage(image, sx, sy, sw, sh, x + (w - dw) / 2, y + (h - dh) / 2, dw, dh);
+  ctx.drawImage(image, sx, sy, sw, sh, ...place);
 }
 
 /** A Python string in double quotes. @param {string} text */

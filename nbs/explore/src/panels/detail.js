@@ -1,7 +1,7 @@
 // One image in full: zoom, what it is said to be, every field, its neighbours.
-import { bdi, clip, count, h, short, visible } from "../text.js";
-import { contain } from "../link.js";
-import { context, fitCanvas, PALETTE, rgb } from "../theme.js";
+import { bdi, clip, count, h, short } from "../text.js";
+import { contain, fit } from "../link.js";
+import { context, fitCanvas } from "../theme.js";
 
 /** How much a small image is enlarged at most. @param {number} width */
 const enlarged = (width) => Math.max(6, 384 / width);
@@ -19,7 +19,7 @@ export class Detail {
     this.fields = h("dl", { class: "cvb-fields" });
     this.near = h("div", { class: "cvb-near", role: "group", "aria-label": "nearest neighbours" });
     this.nearTitle = h("h4", { text: "nearest" });
-    this.toggles = h("div", { class: "cvb-toggles" });
+    this.toggles = cockpit.layers.bar();
     const button = (text, label, run) => h("button", { class: "cvb-button", type: "button", "aria-label": label, title: label, onclick: run }, text);
     this.pick = button("Pick", "pick this image (Space)", () => this._pick());
     this.relabel = button("Relabel…", "relabel this image (r)", () => this._relabel());
@@ -28,7 +28,6 @@ export class Detail {
       h("div", { class: "cvb-detail-inner" },
         h("header", {}, button("‹", "previous (←)", () => this.step(-1)), button("›", "next (→)", () => this.step(1)), this.title, this.place, h("div", { class: "cvb-spring" }), this.toggles, button("−", "zoom out (−)", () => this._zoom(1 / 1.4)), button("+", "zoom in (+)", () => this._zoom(1.4)), button("Fit", "fit (0)", () => this._reset()), this.pick, this.relabel, button("✕", "close (Esc)", () => this.el.close())),
         h("div", { class: "cvb-detail-body" }, this.stage, h("aside", {}, this.fields, this.nearTitle, this.near))));
-    this.hidden = new Set();
   }
 
   /** @param {number} place In the gallery's order */
@@ -65,7 +64,7 @@ export class Detail {
       this.detail = detail;
       if (Object.keys(detail.fields).length) this._fields(detail.fields);
       this._neighbours(detail.neighbours ?? this._onMap(row));
-      this._togglesFor(detail.overlays);
+      cockpit.layers.note(detail.overlays);
       this._draw();
     } catch (e) {
       if (this.row === row) cockpit.say(e.message, { bad: true });
@@ -182,50 +181,16 @@ export class Detail {
         ctx.textAlign = "center";
         ctx.fillText("no image", w / 2, hh / 2);
       }
-      if (state !== "shown") return;
-    } else contain(ctx, detail.image, 0, 0, detail.image.width, detail.image.height, 0, 0, w, hh, enlarged(detail.image.width));
-    if (detail?.overlays.length) this._overlays(ctx, w, hh);
-  }
-
-  _togglesFor(overlays) {
-    const whos = [...new Set(overlays.map((o) => o.who ?? o.kind))];
-    this.toggles.replaceChildren(...whos.map((who) => h("label", { class: "cvb-check" }, h("input", { type: "checkbox", ...(this.hidden.has(who) ? {} : { checked: true }), onchange: (e) => (e.target.checked ? this.hidden.delete(who) : this.hidden.add(who), this._draw()) }), visible(who === "pred" ? "predicted" : who))));
-  }
-
-  /** Boxes, outlines and text over the image: the target dashed, the prediction solid, a colour for each class. */
-  _overlays(ctx, w, hh) {
-    const { detail, cockpit } = this, wide = detail.width || detail.image?.width || w, tall = detail.height || detail.image?.height || hh, s = Math.min(w / wide, hh / tall, (enlarged(detail.image?.width ?? wide) * (detail.image?.width ?? wide)) / wide), ox = (w - wide * s) / 2, oy = (hh - tall * s) / 2, line = 1 / this.zoom;
-    ctx.font = `${12 * line}px system-ui, sans-serif`;
-    ctx.textBaseline = "bottom";
-    let written = 0;
-    for (const o of detail.overlays) {
-      if (this.hidden.has(o.who ?? o.kind)) continue;
-      const place = cockpit.table.classes.indexOf(o.label), colour = PALETTE[(place < 0 ? 0 : place) % PALETTE.length];
-      ctx.strokeStyle = ctx.fillStyle = colour;
-      ctx.lineWidth = 2 * line;
-      ctx.setLineDash(o.who === "target" ? [6 * line, 4 * line] : []);
-      let [x, y] = [ox + 4 * line, oy + (16 + 16 * written) * line];
-      if (o.kind === "box" && o.xyxy) {
-        [x, y] = [ox + o.xyxy[0] * s, oy + o.xyxy[1] * s];
-        ctx.strokeRect(x, y, (o.xyxy[2] - o.xyxy[0]) * s, (o.xyxy[3] - o.xyxy[1]) * s);
-      } else if (o.kind === "mask" && o.counts) {
-        const { image, box } = (o.drawn ??= drawMask(o.counts, wide, tall, rgb(colour), o.who === "target"));
-        ctx.imageSmoothingEnabled = false;
-        if (box) ctx.drawImage(image, ox, oy, wide * s, tall * s), ([x, y] = [ox + box[0] * s, oy + box[1] * s]);
-      } else written++;
-      ctx.setLineDash([]);
-      const text = clip(`${o.label ?? o.text ?? ""}${typeof o.score === "number" ? ` ${short(o.score)}` : ""}`, 60);
-      if (!text) continue;
-      const wide2 = ctx.measureText(text).width + 6 * line;
-      ctx.fillRect(x - line, y - 15 * line, wide2, 15 * line);
-      ctx.fillStyle = "#fff";
-      ctx.fillText(text, x + 2 * line, y - line);
+      return;
     }
+    const { image, overlays } = detail, { width, height } = image, most = enlarged(width);
+    contain(ctx, image, 0, 0, width, height, 0, 0, w, hh, most);
+    this.cockpit.layers.draw(ctx, overlays, fit(width, height, 0, 0, w, hh, most), 1 / this.zoom, true);
   }
 
   _key(e) {
     if (e.ctrlKey || e.metaKey || e.altKey) return;
-    const run = { ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), "+": () => this._zoom(1.4), "=": () => this._zoom(1.4), "-": () => this._zoom(1 / 1.4), 0: () => this._reset(), n: () => this.near.firstChild?.focus(), r: () => this._relabel() }[e.key];
+    const run = { ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), "+": () => this._zoom(1.4), "=": () => this._zoom(1.4), "-": () => this._zoom(1 / 1.4), b: () => this.cockpit.layers.toggle(), 0: () => this._reset(), n: () => this.near.firstChild?.focus(), r: () => this._relabel() }[e.key];
     if (run) run();
     else if (e.key === " " && (e.target === this.canvas || e.target === this.el)) this._pick();
     else return;
@@ -237,30 +202,4 @@ export class Detail {
     this.cockpit.link.want([], "detail");
     this.cockpit.gallery?.focus();
   }
-}
-
-/**
- * A mask of run lengths (column by column, zeros first) as an image: filled for the prediction, its rim alone for the target.
- * @param {number[]} counts @param {number} width @param {number} height @param {number[]} colour @param {boolean} rim
- */
-function drawMask(counts, width, height, [r, g, b], rim) {
-  const inside = new Uint8Array(width * height), image = h("canvas", { width, height });
-  let at = 0, on = 0, box = null;
-  for (const run of counts) {
-    if (on) for (let i = at; i < Math.min(at + run, inside.length); i++) {
-      const x = Math.floor(i / height), y = i % height;
-      inside[y * width + x] = 1;
-      box = box ? [Math.min(box[0], x), Math.min(box[1], y)] : [x, y];
-    }
-    at += run;
-    on ^= 1;
-  }
-  const data = new ImageData(width, height), pixels = new Uint32Array(data.data.buffer), colour = (b << 16) | (g << 8) | r;
-  for (let i = 0; i < inside.length; i++) {
-    if (!inside[i]) continue;
-    const x = i % width, edge = x === 0 || x === width - 1 || !inside[i - 1] || !inside[i + 1] || !inside[i - width] || !inside[i + width];
-    pixels[i] = (edge ? 0xff000000 : rim ? 0 : 0x60000000) | colour;
-  }
-  context(image).putImageData(data, 0, 0);
-  return { image, box };
 }

@@ -18,7 +18,7 @@ export class Gallery {
     this.direction = h("button", { class: "cvb-button", type: "button", onclick: () => ((this.descending = !this.descending), this._sort(this.key)) });
     this.slider = h("input", { type: "range", min: 0, max: SIZES.length - 1, value: 3, step: 1, "aria-label": "image size", title: "image size (+ −)", oninput: () => this._resize() });
     this.labels = h("input", { type: "checkbox", checked: true, onchange: () => this._resize() });
-    const { el, body } = frame("gallery", "Images", h("label", {}, "sort ", this.sort), this.direction, h("label", { class: "cvb-check" }, this.labels, "labels"), this.slider);
+    const { el, body } = frame("gallery", "Images", h("label", {}, "sort ", this.sort), this.direction, cockpit.layers.bar(), h("label", { class: "cvb-check" }, this.labels, "labels"), this.slider);
     this.el = el;
     this.sizer = h("div", { class: "cvb-sizer" });
     this.empty = h("p", { class: "cvb-nothing", hidden: true }, "No image is left. ", h("button", { class: "cvb-link", type: "button", text: "Undo", onclick: () => cockpit.undo() }), " or ", h("button", { class: "cvb-link", type: "button", text: "clear the filters", onclick: () => cockpit.clear() }), ".");
@@ -173,7 +173,7 @@ export class Gallery {
     add(first, last);
     if (down) add(last, last + 2 * span), add(first - span, first);
     else add(first - 2 * span, first), add(last, last + span);
-    const ask = () => this.cockpit.dead || this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)));
+    const ask = () => this.cockpit.dead || this.cockpit.link.want(wanted, "gallery", Math.ceil(this.grid.tile * Math.min(2, window.devicePixelRatio || 1)), last - first);
     clearTimeout(this.asking);
     if (rushing) this.asking = setTimeout(ask, SETTLE_MS);
     else ask();
@@ -231,7 +231,14 @@ export class Gallery {
     tile.side = this.grid.tile;
     const ctx = context(canvas);
     ctx.clearRect(0, 0, px, px);
-    tile.state = this.cockpit.link.draw(ctx, tile.row, 0, 0, px, px);
+    const { link, layers } = this.cockpit, overlays = link.overlays.get(tile.row);
+    tile.state = link.draw(ctx, tile.row, 0, 0, px, px);
+    if (overlays && tile.state === "shown") layers.draw(ctx, overlays, link.place(tile.row, 0, 0, px, px), px / side, false);
+  }
+
+  /** Draw what is on screen again. */
+  redraw() {
+    for (const tile of this.tiles.values()) if (tile.state === "shown") this._picture(tile);
   }
 
   /** What came too late for the frame its tile was made in. @param {any} tile */
