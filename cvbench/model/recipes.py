@@ -45,7 +45,8 @@ def list_choices(
     epochs = 10 if images <= 5000 else 5 if images <= 50_000 else 2
     few = min(4, depth - 1)
     small = sum(p.numel() for p in backbone.module.parameters()) < 4e6
-    deep = Choice(LoRA(), Recipe(epochs=epochs, lr=3e-3, label_smoothing=0.1), "a small backbone: LoRA in all blocks")
+    moves = Recipe(epochs=epochs, batch_size=16 if images <= 1000 else 32, lr=3e-3, label_smoothing=0.1)
+    deep = Choice(LoRA(), moves, "a small backbone: LoRA in all blocks")
     late = Choice(LoRA(blocks=few), Recipe(epochs=epochs), f"LoRA in the last {few} of {depth} blocks, the others kept")
     half = replace(late, recipe=replace(late.recipe, epochs=max(1, epochs // 2)), why=f"{late.why}, half the epochs")
     last = Choice(LoRA(blocks=1), Recipe(epochs=epochs), "LoRA in the last block, the others kept")
