@@ -17,8 +17,8 @@ from torch import nn
 
 from .backbones import Transform, _processor_transform, _unreachable, hash_state
 from .engines import Engine
-from .features import compute_features
 from .pixels import pick_device
+from .shards import compute_features
 
 # %% ../../nbs/29_model.words.ipynb #ImageText
 @dataclass(frozen=True, eq=False)
