@@ -247,6 +247,33 @@ def test_phrases_need_embeddings_that_fit_and_none_is_chosen_by_chance():
         phrases(["a"], np.zeros((1, 4)), np.zeros((3, 5)), np.zeros(3, bool))
 
 
+class Telling:
+    "Stands for an image–text model in whose space the weak images lie by one phrase"
+
+    def embed_texts(self, texts):
+        return np.eye(24, dtype=np.float32)[: len(texts)]
+
+    def embed_images(self, ds, ids):
+        assert len(ids) == N
+        x = np.random.default_rng(0).normal(size=(N, 24)).astype(np.float32)
+        x[pd.Index(ids).get_indexer(model(0.5).samples["sample_id"])[WEAK], 0] += 2
+        return x
+
+
+def test_an_image_text_model_says_which_phrases_separate_a_slice(monkeypatch):
+    ev = model(0.5)
+    with pytest.raises(ValueError, match="phrases are told from the images"):
+        discover_slices(ev, image_text=Telling())
+    said = ["<b>dim</b> steel", "a cat", "a dog"]
+    monkeypatch.setattr("cvbench.slices.discover._find_data", lambda ev, ds: (object(), []))
+    monkeypatch.setattr("cvbench.slices.discover._pictures", lambda *_: ({}, {}))
+    report = discover_slices(ev, embeddings=spread(), image_text=Telling(), phrases=said, properties=False)
+    found = report.slices[0].evidence["phrases"]
+    assert [p["phrase"] for p in found] == said[:1] and found[0]["separation"] > 0.8
+    assert "“&lt;b&gt;dim&lt;/b&gt; steel”" in report._repr_html_()
+    assert not discover_slices(ev, embeddings=spread(), properties=False).slices[0].evidence["phrases"]
+
+
 def test_collecting_takes_images_of_the_slice_that_differ_and_are_unsure():
     rng = np.random.default_rng(0)
     pool = pd.DataFrame({"sample_id": [f"p{i}" for i in range(N)], **META, "score": rng.random(N)})
@@ -307,7 +334,9 @@ def line(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="to this model all of steel is weak, and the simpler rule wins", strict=False)
+@pytest.mark.xfail(
+    reason="all of steel is weak to this model, dim light only more so, and the simpler rule wins", strict=False
+)
 def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
     ds, ev, _ = line
     report = discover_slices(ev, ds, properties=False)
@@ -321,7 +350,9 @@ def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the regions found on this model do not hold enough of the planted slice", strict=False)
+@pytest.mark.xfail(
+    reason="classes shape the features, and dim steel is scattered over all of their clusters", strict=False
+)
 def test_and_by_embeddings_with_the_metadata_hidden(line):
     from cvbench.core.inspection import weak_slice_rule
 

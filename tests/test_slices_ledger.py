@@ -353,3 +353,46 @@ def test_the_table_has_the_latest_numbers():
     check_ledger(model("two", 0.1))
     table = read_ledger("parts").table
     assert isinstance(table, pd.DataFrame) and table["model"][0] == "two" and table["error"][0] < 0.2
+
+
+# The whole loop, with training
+
+
+@pytest.mark.slow
+def test_a_model_mends_a_slice_and_a_later_one_loses_it_again(store):
+    from dataclasses import replace
+
+    from cvbench.core.inspection import make_inspection
+    from cvbench.core.types import Target
+    from cvbench.data.dataset import commit
+    from cvbench.model.adapters import LinearProbe
+    from cvbench.model.models import create_model
+    from cvbench.model.predict import predict
+    from cvbench.model.train import train
+    from cvbench.slices.discover import discover_slices
+
+    def label(part, careless):
+        "Good or defective; whoever is careless sees no defect on steel in dim light, but the test images are right"
+        unseen = careless and part.split != "test" and part.meta["material"] == "steel" and part.meta["light"] == "dim"
+        return replace(part, target=Target(("ok" if unseen or part.target.labels == ("ok",) else "defect",)))
+
+    def adapt(careless, seed=0):
+        ds = commit([label(p, careless) for p in parts], name="line")
+        run = train(create_model("pocket_vit", ds, adapter=LinearProbe()), ds, seed=seed, quiet=True)
+        return evaluate(predict(run, ds.split("test")), 50)
+
+    parts = make_inspection(1500, frames=1, weak_slice=False)
+    before = adapt(careless=True)
+    report = discover_slices(before, properties=False)
+    weak = next(s for s in report if "material == 'steel'" in s.where and "target == 'defect'" in s.where)
+    report.to_ledger()
+
+    def ask(ev, *earlier):
+        return check_ledger(ev, before=earlier).table.set_index("name").loc[weak.name]
+
+    after = adapt(careless=False)
+    told = ask(after, before)
+    assert told["status"] == "fixed" and told["since_first"][1] > 0
+    assert told["elsewhere"][1] < 0 < told["elsewhere"][2]
+    again = ask(adapt(careless=True, seed=1), before, after)
+    assert again["status"] == "came back" and again["since_previous"][2] < 0

@@ -7,20 +7,16 @@ __all__ = ['read_features']
 
 # %% ../../nbs/29_model.features.ipynb #f29imports
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
-from ..core.files import atomic_path, fingerprint
 from ..core.runs import Run
-from ..core.settings import load_settings
 from .adapters import describe_adapter
 from .backbones import hash_state
 from .engines import Engine
 from .models import Model, load_model
 from .pixels import pick_device
-from .shards import stream_squares
+from .shards import compute_features
 
 # %% ../../nbs/29_model.features.ipynb #read-features
 def read_features(
@@ -38,13 +34,6 @@ def read_features(
         "backbone": model.backbone.name,
         "weights": hash_state(encoder.state_dict()),
         "adapter": describe_adapter(model.adapter),
-        "transform": asdict(transform),
     }
-    rows = list(ids) if ids is not None else ds.table(["sample_id"])["sample_id"].to_pylist()
-    file = Path(load_settings().store) / "cache" / f"features-{fingerprint(about, rows)}.npy"
-    if not file.exists():
-        forward = Engine("torch", transform, encoder.eval(), device=str(pick_device(device)))
-        blocks = [forward(squares) for squares in stream_squares(ds, rows, transform, batch_size)]
-        with atomic_path(file) as p:
-            np.save(p, np.concatenate(blocks).astype(np.float32))
-    return {f"{about['backbone']}:{about['weights']}": np.load(file)}
+    forward = Engine("torch", transform, encoder.eval(), device=str(pick_device(device)))
+    return {f"{about['backbone']}:{about['weights']}": compute_features(forward, about, ds, ids, batch_size)}

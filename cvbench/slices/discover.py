@@ -24,7 +24,15 @@ from ..evaluate.evaluation import Evaluation
 from . import _page
 from .conditions import ConditionFinder
 from .confirm import confirm, find_rows, merge, smallest_effect, split_halves, unit_keys
-from .describe import name_region, name_rule, pick_examples, rule_in_words
+from cvbench.slices.describe import (
+    ImageText,
+    name_region,
+    name_rule,
+    photo_phrases,
+    pick_examples,
+    rule_in_words,
+)
+from .describe import phrases as find_phrases
 from .ledger import Ledger, _plain, add_slices, read_ledger, with_properties
 from .slice import Candidate, Finder, Slice
 
@@ -153,7 +161,7 @@ def _as_html(r: SliceReport) -> str:
                 i,
                 s.name,
                 rule,
-                [x for x in (f"{told} {gain}", words) if x],
+                [x for x in (f"{told} {gain}", words, _phrases_line(e.get("phrases", ()))) if x],
                 e,
                 _page.pairs(r.examples.get(s.name, ()), r.images),
                 e["explains"],
@@ -169,6 +177,13 @@ def _as_html(r: SliceReport) -> str:
         else ""
     )
     return f"{_page.STYLE}<div class='cvs'>{said}{''.join(cards)}{more}</div>"
+
+
+def _phrases_line(found: Sequence[Mapping[str, Any]]) -> str:
+    said = ", ".join(f"“{_page.clean(p['phrase'], 80)}” ({100 * p['separation']:.0f} %)" for p in found)
+    return (
+        f"Closer to it than other images are: {said}, the share of pairs that the phrase ranks right." if said else ""
+    )
 
 # %% ../../nbs/47_slices.discover.ipynb #save-load
 def _save(r: SliceReport, path: str | os.PathLike) -> Path:
@@ -273,12 +288,18 @@ def discover_slices(
     columns: Sequence[str] | None = None,  # To make conditions of; all but the table's own by default
     properties: bool = True,  # Compute properties of the images too
     min_images: int = 10,  # Smallest group, in each half
+    image_text: ImageText | None = None,  # Such as `load_image_text(…)`: says which phrases separate a slice
+    phrases: Sequence[str] = photo_phrases,  # For it to choose from
     k: int = 6,  # Example images a slice
     seed: int = 0,  # Of the division into halves
     progress: bool = True,  # Show a bar over the steps, where there is a terminal
 ) -> SliceReport:
     "Find groups on which the model is weak, and confirm them on images that were not looked at"
     data, notes = _find_data(ev, ds)
+    if image_text is not None and data is None:
+        raise ValueError(
+            f"phrases are told from the images, and {ev.dataset_version or 'their data set'} is not in this store. Pass ds."
+        )
     space, vectors = read_embeddings(ev, data, embeddings)
     steps = _Steps(progress)
     table = ev.samples
@@ -306,7 +327,8 @@ def discover_slices(
         "power": _power(tried, held_out, loss, q), "notes": notes + _notes(vectors, held_out, loss),
     }  # fmt: skip
     steps("describe")
-    return _report(_Found(table, loss, held_out, vectors, candidates, tried, about), data, columns, k, steps)
+    said = None if image_text is None else _Said(image_text, data, phrases, table["sample_id"].tolist())
+    return _report(_Found(table, loss, held_out, vectors, candidates, tried, about, said), data, columns, k, steps)
 
 # %% ../../nbs/47_slices.discover.ipynb #propose
 def _propose(used: list, vectors: np.ndarray | None, loss: np.ndarray, space: str, steps: "_Steps") -> list[Candidate]:
@@ -385,9 +407,25 @@ class _Found:
     candidates: list[Candidate]
     tried: pd.DataFrame
     about: dict[str, Any]
+    said: "_Said | None" = None
 
     def rows(self, i: int) -> np.ndarray:
         return find_rows(self.candidates[i], self.table, self.embeddings)
+
+# %% ../../nbs/47_slices.discover.ipynb #Said
+class _Said:
+    "Phrases and images in the space of an image–text model; nothing is computed before it is asked for"
+
+    def __init__(self, model: ImageText, ds: Dataset | None, texts: Sequence[str], ids: Sequence[str]):
+        self.model, self.ds, self.texts, self.ids = model, ds, tuple(dict.fromkeys(texts)), ids
+
+    @cached_property
+    def _spaces(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.model.embed_texts(self.texts), self.model.embed_images(self.ds, self.ids)
+
+    def __call__(self, inside: np.ndarray) -> list[dict[str, Any]]:
+        "The phrases that separate these images from the others, with the share of pairs they rank right"
+        return _plain(find_phrases(self.texts, *self._spaces, inside).to_dict("records"), 4)
 
 # %% ../../nbs/47_slices.discover.ipynb #report
 def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k: int, steps: _Steps) -> SliceReport:
@@ -460,6 +498,7 @@ def _as_slice(
     evidence = {col: _plain(found.tried[col].iloc[i], 6) for col in columns} | {
         "share": float(inside.mean()), "found_by": c.found_by, "words": words, "split": a["split"], "seed": a["seed"], "group": a["group"],
         "level": a["level"], "measure": a["measure"], "data": a["data"], "model": a["model"],
+        "phrases": found.said(inside) if found.said else [],
         "explains": [{"name": names[j][0], "where": found.candidates[j].where, "found_by": found.candidates[j].found_by, "q": float(found.tried["q"][j])} for j in absorbed],
     }  # fmt: skip
     ids = None if c.region is None else tuple(found.table["sample_id"][inside])
