@@ -2,7 +2,7 @@
 
 python benchmarks/slices.py [--quick] [--only regions domino] [--save benchmarks/slices.json]
 
-Every method gets the same arrays in turn, in a process of its own that is warm, and may propose ten slices. A planted slice is held
+Every method gets the same arrays in turn, in a process of its own that is warm, and may propose ten slices, twice as many as are planted. A planted slice is held
 against the proposal of highest average precision, as in Domino's own evaluation; it counts as recovered where 20 of that proposal's
 first 25 images belong to it. Seconds are those of fitting and scoring all rows. Domino and sliceguard run in a virtual environment
 that is made on demand, outside the repository, by uv. With SliceLine's package there too, the metadata finder is compared with it.
@@ -23,7 +23,6 @@ import pandas as pd
 from slices_planted import KINDS, SHAPES, STRENGTHS, judge, plant
 
 HERE = Path(__file__).parent
-COUNT = 10
 TUNED_ON = range(100, 400)  # Seeds seen while cvbench's finders were made
 FIRST = 7000  # Seeds of this benchmark begin here
 PEERS = [
@@ -35,6 +34,7 @@ PEERS = [
     "fairlearn==0.10.0",
     "tqdm==4.67.1",
 ]
+SLICELINE = ["sliceline[optimized]==0.3.0", "numba==0.68.1", "scikit-learn==1.9.1", "numpy==2.4.6", "pandas==3.1.1"]
 ALONE = ["domino==0.1.5", "sliceguard==0.0.35"]  # Without what they ask for and do not use here
 OWN = ("regions", "mixture", "hdbscan", "k-means 25", "k-means 50", "k-means 100")
 MOST = {"hdbscan": 20_000, "sliceguard": 20_000}  # Rows; more takes too long
@@ -67,10 +67,10 @@ def make_python(name: str, packages: list[str], alone: list[str] = ()) -> str:
 class Method:
     "A running process"
 
-    def __init__(self, name: str, python: str):
+    def __init__(self, name: str, python: str, proposals: int):
         path = {"PYTHONPATH": str(HERE.parent)} if name in OWN else {"PYTHONPATH": ""}
         self.process = subprocess.Popen(
-            [python, HERE / "slices_methods.py", name, str(COUNT), "0"],
+            [python, HERE / "slices_methods.py", name, str(proposals), "0"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | path,
         )  # fmt: skip
 
@@ -82,9 +82,9 @@ class Method:
         return json.loads(answer) | {"scores": np.load(folder / "scores.npy")}
 
 
-def run(plan: list, names: list[str], python: str) -> pd.DataFrame:
+def run(plan: list, names: list[str], python: str, proposals: int = 10) -> pd.DataFrame:
     "One row a setting, method and planted slice"
-    running = {name: Method(name, sys.executable if name in OWN else python) for name in names}
+    running = {name: Method(name, sys.executable if name in OWN else python, proposals) for name in names}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -115,8 +115,9 @@ def show(found: pd.DataFrame) -> None:
     for (n, strength), part in found.groupby(["n", "strength"], sort=False):
         print(f"\n{n:,} rows, {strength}: {part.groupby(['kind', 'shape', 'seed']).ngroups} settings")
         print(part.groupby("method", sort=False).agg(**how).round(3).to_string())
-    for column in ("kind", "shape"):
-        print(f"\nprecision@10 by {column}, all sizes")
+    found = found.assign(share=(100 * found["size"] / found["n"]).round(1).astype(str) + " %")
+    for column in ("kind", "shape", "share"):
+        print(f"\nprecision@10 by {column}")
         print(
             found.pivot_table(index=["strength", column], columns="method", values="p10", sort=False)
             .round(3)
@@ -166,6 +167,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="32 settings, and fewer tables for the metadata finder")
     parser.add_argument("--only", nargs="*", default=[*OWN, "domino", "sliceguard", "metadata"])
+    parser.add_argument("--proposals", type=int, default=10, help="slices that every method may propose")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
     plan = settings(args.quick)
@@ -178,14 +180,20 @@ def main():
         print(f"  seed {seed}: {n:,} rows, {kind}, {shape}, {strength}")
     names = [n for n in args.only if n != "metadata"]
     python = "" if set(names) <= set(OWN) else make_python("cvbench-slices-peers", PEERS, ALONE)
-    found = run(plan, names, python)
+    found = run(plan, names, python, args.proposals)
     show(found)
-    last = {"benchmark": "slices", "machine": machine, "settings": len(plan), **rounded(summary(found))}
+    last = {
+        "benchmark": "slices",
+        "machine": machine,
+        "settings": len(plan),
+        "proposals": args.proposals,
+        **rounded(summary(found)),
+    }
     if "metadata" in args.only and (HERE / "slices_metadata.py").exists():
         from slices_metadata import compare
 
         print("\nConjunctions of conditions against SliceLine")
-        last |= compare(make_python("cvbench-slices-sliceline", ["sliceline[optimized]==0.3.0"]), quick=args.quick)
+        last |= compare(make_python("cvbench-slices-sliceline", SLICELINE), quick=args.quick)
     if args.save:
         columns = ["p10", "p25", "recovered", "ap", "seconds", "cpu", "peak_mb"]
         rows = found.groupby(["n", "strength", "kind", "shape", "seed", "method"], sort=False)[columns].mean().round(3)

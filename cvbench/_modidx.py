@@ -1738,6 +1738,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'cvbench.slices.regions._Space.__call__': ( 'slices.regions.html#_space.__call__',
                                                                                     'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._by_rate': ('slices.regions.html#_by_rate', 'cvbench/slices/regions.py'),
+                                        'cvbench.slices.regions._close': ('slices.regions.html#_close', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._codes': ('slices.regions.html#_codes', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._distinct': ('slices.regions.html#_distinct', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._fit_mixture': ( 'slices.regions.html#_fit_mixture',

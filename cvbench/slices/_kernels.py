@@ -142,8 +142,8 @@ def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
     return out
 
 
-def choose(value: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2) (2k - 1,) bool
-    "Nodes, none within another, whose values add up to most"
+def choose(value: np.ndarray, merges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (2k - 1,) and (k,) bool
+    "Nodes, none within another, whose values add up to most, and the leaves that they cover"
     k = len(merges) + 1
     best, own = value.copy(), value > 0
     for i, (a, b) in enumerate(merges, k):
@@ -155,7 +155,7 @@ def choose(value: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2) (2k
         chosen[i] = own[i] and free[i]
         if i >= k:
             free[merges[i - k]] = free[i] and not chosen[i]
-    return chosen
+    return chosen, chosen[:k] | ~free[:k]
 
 
 def leaves_of(node: int, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)

@@ -25,7 +25,7 @@ def _pack(a: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(d: dict[str, Any]) -> np.ndarray:
-    return (np.frombuffer(b64decode(d["float16"]), "<f2").reshape(d["shape"]) * d["size"]).astype(np.float32)
+    return np.frombuffer(b64decode(d["float16"]), "<f2").astype(np.float32).reshape(d["shape"]) * np.float32(d["size"])
 
 # %% ../../nbs/41_slices.regions.ipynb #Space
 @dataclass(frozen=True)
@@ -79,9 +79,8 @@ def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) 
     own, others = _unpack(region["inside"]), _unpack(region["outside"])
     centre, norm = np.asarray(region["centre"], np.float32), (z * z).sum(1)
     to_own = _kernels.distances(z, own).min(1)
-    inside = to_own + norm <= region["reach"]
-    if len(others):
-        inside &= to_own <= _kernels.distances(z, others).min(1)
+    to_others = _kernels.distances(z, others).min(1) if len(others) else to_own
+    inside = (to_own <= to_others) & (to_own + norm <= region["reach"])
     for column, value in region["within"].items():
         inside &= _texts(table, column) == value
     away = np.maximum(_kernels.distances(z, centre[None])[:, 0] + norm, 0) / len(centre)
@@ -197,15 +196,16 @@ def _groups(scan: _Scan, min_size: int) -> list[tuple[float, np.ndarray, int]]: 
     best, enough = _whom(scan, min_size)
     at = (np.arange(len(best)), best)
     m, e = scan.count[at], scan.errors[at]
-    by_pred = np.array(["pred" in n for n in scan.names])
-    floor = 0.5 / max(scan.count[-1, 0], 1)
-    chosen = np.zeros(len(best), bool)
+    k, by_pred = len(scan.centres), np.array(["pred" in n for n in scan.names])
+    at_home = scan.count[:k] >= _SHARE * scan.count[:k, :1]  # Elsewhere a prediction is wrong by construction
+    least = 0.5 * scan.errors[-1, 0] / scan.count[-1, 0]
+    covered = np.zeros(k, bool)
     for _ in range(3):
-        rest_m, rest_e = (x[-1] - x[chosen].sum(0) for x in (scan.count, scan.errors))
-        base = np.clip(rest_e / np.maximum(rest_m, 1), floor, 1 - 1e-6)
-        base[by_pred] = base[0]  # Among those with one prediction the rate is another in every place
+        rest_m, rest_e = (np.where(at_home & ~covered[:, None], x[:k], 0).sum(0) for x in (scan.count, scan.errors))
+        base = np.clip(rest_e / np.maximum(rest_m, 1), least, 1 - 1e-6)
+        base[by_pred] = np.maximum(base[by_pred], base[0])
         value = np.where(enough, _kernels.gain(e, m, base[best]), 0)
-        chosen = _kernels.choose(np.maximum(value - _PART, 0), scan.merges)
+        chosen, covered = _kernels.choose(np.maximum(value - _PART, 0), scan.merges)
     return _join(scan, np.flatnonzero(chosen), best, base)
 
 # %% ../../nbs/41_slices.regions.ipynb #join
@@ -216,11 +216,7 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
     for i, node in enumerate(nodes):
         own[i, _kernels.leaves_of(int(node), scan.merges)] = True
     m, e = scan.count[nodes, column], scan.errors[nodes, column]
-    weight = own * scan.count[:k, 0]
-    mean = weight @ scan.centres / np.maximum(weight.sum(1, keepdims=True), 1)
-    near = (_kernels.distances(mean, mean) + (mean * mean).sum(1)[:, None] < _NEAR * mean.shape[1]) & (
-        column[:, None] == column
-    )
+    near = _close(scan.centres, own) & (column[:, None] == column)
     rate = lambda e, m, b: (e + _PRIOR * b) / (m + _PRIOR) / b  # noqa: E731
     free, out = np.ones(len(nodes), bool), []
     for i in np.argsort(-rate(e, m, base[column]), kind="stable"):
@@ -230,7 +226,7 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
         todo = [i]
         while todo:
             for j in np.flatnonzero(near[todo.pop()] & free):
-                if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b) + _MORE:
+                if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b):
                     free[j], es, ms = False, es + e[j], ms + m[j]
                     mine |= own[j]
                     todo.append(j)
@@ -238,7 +234,19 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
     return out
 
 
-_NEAR, _MORE = 1.0, 0.0
+def _close(centres: np.ndarray, own: np.ndarray) -> np.ndarray:  # (groups, groups) bool
+    "Which groups hold clusters that lie no farther apart than neighbours usually do"
+    away = _kernels.distances(centres, centres) + (centres * centres).sum(1)[:, None]
+    np.fill_diagonal(away, np.inf)
+    usual = np.median(away.min(1, initial=np.inf))
+    out = np.zeros((len(own), len(own)), bool)
+    for i, mine in enumerate(own):
+        least = away[mine].min(0)
+        out[i] = np.where(own, least, np.inf).min(1) < _NEAR * usual
+    return out
+
+
+_NEAR = 1.3
 
 # %% ../../nbs/41_slices.regions.ipynb #finder-base
 class _RegionFinder:
