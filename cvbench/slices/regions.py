@@ -55,6 +55,7 @@ def _make_nearest(
     inside: np.ndarray,  # (p, q)
     outside: np.ndarray,  # (r, q)
     rows: np.ndarray,  # (m, q) of the images it was found on
+    centre: np.ndarray,  # (q,) where the first of the ranking lie
     within: dict[str, str],  # Column and value, for a region of one target or prediction
 ) -> dict[str, Any]:
     "A region in plain values; of the points outside only the close ones are kept"
@@ -68,7 +69,7 @@ def _make_nearest(
         "origin": space.origin.tolist(),
         "inside": _pack(inside),
         "outside": _pack(outside),
-        "centre": rows.mean(0).tolist(),
+        "centre": centre.tolist(),
         "reach": 1.05 * float(own.max()) + 1e-6,
         "threshold": 1.0,
     }
@@ -83,8 +84,12 @@ def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) 
     inside = (to_own <= to_others) & (to_own + norm <= region["reach"])
     for column, value in region["within"].items():
         inside &= _texts(table, column) == value
-    away = np.maximum(_kernels.distances(z, centre[None])[:, 0] + norm, 0) / len(centre)
-    return inside + 1 / (1 + away.astype(float))
+    away = np.maximum(_kernels.distances(z, centre[None])[:, 0] + norm, 0)
+    rank = (away - _DEPTH * np.maximum(to_others - to_own, 0)).astype(float) / len(centre)
+    return inside + 0.5 - 0.5 * rank / (1 + np.abs(rank))
+
+
+_DEPTH = 0.3  # What being far from the points around counts for, beside being near the centre
 
 
 def _texts(table: pd.DataFrame, column: str) -> np.ndarray:
@@ -308,19 +313,23 @@ class RegionFinder(_RegionFinder):
         scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
         pool = [(*group, scan) for scan in scans for group in _groups(scan, self.min_size)]
         pool.sort(key=lambda p: -p[0])
-        self.candidates_ = [
-            Candidate(region=region, found_by="regions", score=strength)
-            for strength, region in _distinct(pool, space, z, codes, self.n_slices)
-        ]
+        groups, rows = _distinct(pool, codes, e, 3 * self.n_slices)
+        beyond_chance = float(np.log(sum(len(scan.count) for scan in scans)))
+        for j in _vary(groups, rows, table, e, beyond_chance, self.n_slices):
+            strength, own, at, scan = groups[j]
+            mine, wrong = z[rows[:, j]], e[rows[:, j]]
+            around = scan.centres[own], scan.centres[~own]
+            region = _make_nearest(space, *around, mine, wrong @ mine / wrong.sum(), scan.names[at])
+            self.candidates_.append(Candidate(region=region, found_by="regions", score=strength))
         return self
 
 # %% ../../nbs/41_slices.regions.ipynb #codes
 def _sizes(n: int) -> list[int]:
-    "Clusters of the three trees: one for 60, 33 or 20 images, but at most so many"
+    "Clusters of the trees: one for 60, 33, 20 or 15 images, but at most so many"
     return [int(np.clip(n / rows, 1, most)) for rows, most in _TREES]
 
 
-_TREES = (60, 300), (33, 400), (20, 500)
+_TREES = (60, 300), (33, 400), (20, 500), (15, 500)
 
 
 def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.ndarray]]:
@@ -339,27 +348,63 @@ def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.
 # %% ../../nbs/41_slices.regions.ipynb #distinct
 def _distinct(
     pool: list[tuple[float, np.ndarray, int, _Scan]],
-    space: _Space,
-    z: np.ndarray,
     codes: list[tuple[str, list[str], np.ndarray]],
+    error: np.ndarray,  # (n,)
     most: int,
-) -> list[tuple[float, dict[str, Any]]]:
-    "The strongest groups as regions; one that shares a third of its rows with a stronger one is left out"
+) -> tuple[list[tuple[float, np.ndarray, int, _Scan]], np.ndarray]:  # and (n, groups) their rows
+    "The strongest groups that lie apart"
     code = {column: (values, c) for column, values, c in codes}
-    out: list[tuple[float, dict[str, Any]]] = []
-    taken: list[np.ndarray] = []
-    for strength, own, at, scan in pool:
-        if len(out) == most:
-            break
+    groups, taken = [], np.zeros((len(error), most), bool)
+    size, wrong = np.zeros(most), np.zeros(most)
+    for group in pool:
+        _, own, at, scan = group
         rows = own[scan.labels]
         for column, value in scan.names[at].items():
             rows &= code[column][1] == code[column][0].index(value)
-        size = rows.sum()
-        if any((rows & t).sum() > 0.3 * min(size, t.sum()) for t in taken):
+        mine, k = np.flatnonzero(rows), len(groups)
+        m, e, shared = len(mine), error[mine].sum(), taken[mine, :k]
+        same = shared.sum(0) > 0.3 * np.minimum(m, size[:k])
+        if (same | (error[mine] @ shared > 0.5 * np.minimum(e, wrong[:k]))).any():
             continue
-        taken.append(rows)
-        out.append((strength, _make_nearest(space, scan.centres[own], scan.centres[~own], z[rows], scan.names[at])))
-    return out
+        groups.append(group)
+        taken[:, k], size[k], wrong[k] = rows, m, e
+        if k + 1 == most:
+            break
+    return groups, taken[:, : len(groups)]
+
+# %% ../../nbs/41_slices.regions.ipynb #vary
+def _vary(
+    groups: list[tuple[float, np.ndarray, int, _Scan]],
+    rows: np.ndarray,  # (n, groups) bool
+    table: pd.DataFrame,
+    error: np.ndarray,  # (n,)
+    beyond_chance: float,  # Log-likelihood ratio
+    most: int,
+) -> list[int]:
+    "Places of the groups to propose, strongest first"
+    sure = _kernels.gain(error @ rows, rows.sum(0), error.mean()) > beyond_chance
+    kind, seen = _kinds(rows, table, error), dict[int, int]()
+    left, chosen = list(range(len(groups))), list[int]()
+    while left and len(chosen) < most:
+        worth = [(sure[j], (groups[j][0] - 1) * (_AGAIN ** seen.get(kind[j], 0) if sure[j] else 1)) for j in left]
+        best = left.pop(max(range(len(left)), key=worth.__getitem__))
+        seen[kind[best]] = seen.get(kind[best], 0) + 1
+        chosen.append(best)
+    return sorted(chosen)
+
+
+_AGAIN = 0.8
+
+
+def _kinds(rows: np.ndarray, table: pd.DataFrame, error: np.ndarray) -> list[int]:
+    "For each group the pair of target and prediction that makes up most of its error; a number of its own where none does"
+    alone = [-1 - j for j in range(rows.shape[1])]
+    if not {"target", "pred"} <= set(table):
+        return alone
+    target, pred = (pd.factorize(table[c].astype(str))[0] for c in ("target", "pred"))
+    pair = pd.factorize(target * (pred.max() + 1) + pred)[0]
+    by = [np.bincount(pair[r], error[r]) for r in rows.T]
+    return [int(b.argmax()) if b.max() > 0.5 * b.sum() else own for b, own in zip(by, alone, strict=True)]
 
 # %% ../../nbs/41_slices.regions.ipynb #MixtureFinder
 class MixtureFinder(_RegionFinder):
@@ -537,7 +582,7 @@ def _by_rate(
     others = lambda i: np.delete(centres, i, 0)  # noqa: E731
     return [
         Candidate(
-            region=_make_nearest(space, centres[i : i + 1], others(i), z[labels == held[i]], {}),
+            region=_make_nearest(space, centres[i : i + 1], others(i), z[labels == held[i]], centres[i], {}),
             found_by=name,
             score=float(rate[i] / error.mean()),
         )
