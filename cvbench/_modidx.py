@@ -1763,6 +1763,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'cvbench.slices.regions._one_hot': ('slices.regions.html#_one_hot', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._pack': ('slices.regions.html#_pack', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._project': ('slices.regions.html#_project', 'cvbench/slices/regions.py'),
+                                        'cvbench.slices.regions._propose': ('slices.regions.html#_propose', 'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._read_embeddings': ( 'slices.regions.html#_read_embeddings',
                                                                                      'cvbench/slices/regions.py'),
                                         'cvbench.slices.regions._read_error': ( 'slices.regions.html#_read_error',

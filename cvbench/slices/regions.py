@@ -130,8 +130,8 @@ def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
             f"embeddings must be numbers of the shape ({n}, d), a row for each of the table. Got {x.dtype} {x.shape}."
         )
     x = np.ascontiguousarray(x, np.float32)
-    size = np.abs(x).max(1, initial=0)  # Not finite where any number of the row is not
-    bad = np.flatnonzero(~(size < 1e15))
+    size = np.einsum("ij,ij->i", x, x)  # Not finite where any number of the row is not
+    bad = np.flatnonzero(~(size < 1e30))
     if len(bad):
         raise ValueError(
             f"{len(bad)} of {n} embeddings hold NaN, infinite or huge numbers, first in row {bad[0]}. Leave these rows out, or embed them again."
@@ -268,8 +268,9 @@ class _RegionFinder:
         regions = [c.region or {} for c in self.candidates_]
         if not regions:
             return np.zeros((len(table), 0))
-        z = _project(regions[0], _read_embeddings(embeddings, len(table)))
-        return np.stack([_KINDS[r["kind"]](r, z, table) for r in regions], 1)
+        with _kernels.one_thread():
+            z = _project(regions[0], _read_embeddings(embeddings, len(table)))
+            return np.stack([_KINDS[r["kind"]](r, z, table) for r in regions], 1)
 
     def predict(
         self,
@@ -308,20 +309,36 @@ class RegionFinder(_RegionFinder):
         self.candidates_ = []
         if n < 2 * self.min_size or not 0 < e.sum() < n:
             return self
-        space = _make_space(x, self.dims, rng)
-        z, codes = space(x), _codes(table, self.min_size)
-        scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
-        pool = [(*group, scan) for scan in scans for group in _groups(scan, self.min_size)]
-        pool.sort(key=lambda p: -p[0])
-        groups, rows = _distinct(pool, codes, e, 3 * self.n_slices)
-        beyond_chance = float(np.log(sum(len(scan.count) for scan in scans)))
-        for j in _vary(groups, rows, table, e, beyond_chance, self.n_slices):
-            strength, own, at, scan = groups[j]
-            mine, wrong = z[rows[:, j]], e[rows[:, j]]
-            around = scan.centres[own], scan.centres[~own]
-            region = _make_nearest(space, *around, mine, wrong @ mine / wrong.sum(), scan.names[at])
-            self.candidates_.append(Candidate(region=region, found_by="regions", score=strength))
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, rng)
+            z, codes = space(x), _codes(table, self.min_size)
+            scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
+            self.candidates_ = _propose(scans, space, z, codes, table, e, self.n_slices, self.min_size)
         return self
+
+
+def _propose(
+    scans: list[_Scan],
+    space: _Space,
+    z: np.ndarray,  # (n, q)
+    codes: list[tuple[str, list[str], np.ndarray]],
+    table: pd.DataFrame,
+    error: np.ndarray,  # (n,)
+    most: int,
+    min_size: int,
+) -> list[Candidate]:
+    pool = [(*group, scan) for scan in scans for group in _groups(scan, min_size)]
+    pool.sort(key=lambda p: -p[0])
+    groups, rows = _distinct(pool, codes, error, 3 * most)
+    beyond_chance = float(np.log(sum(len(scan.count) for scan in scans)))
+    out = []
+    for j in _vary(groups, rows, table, error, beyond_chance, most):
+        strength, own, at, scan = groups[j]
+        mine, wrong = z[rows[:, j]], error[rows[:, j]]
+        around, centre = (scan.centres[own], scan.centres[~own]), wrong @ mine / wrong.sum()
+        region = _make_nearest(space, *around, mine, centre, scan.names[at])
+        out.append(Candidate(region=region, found_by="regions", score=strength))
+    return out
 
 # %% ../../nbs/41_slices.regions.ipynb #codes
 def _sizes(n: int) -> list[int]:
@@ -354,7 +371,8 @@ def _distinct(
 ) -> tuple[list[tuple[float, np.ndarray, int, _Scan]], np.ndarray]:  # and (n, groups) their rows
     "The strongest groups that lie apart"
     code = {column: (values, c) for column, values, c in codes}
-    groups, taken = [], np.zeros((len(error), most), bool)
+    groups: list[tuple[float, np.ndarray, int, _Scan]] = []
+    taken = np.zeros((len(error), most), bool)
     size, wrong = np.zeros(most), np.zeros(most)
     for group in pool:
         _, own, at, scan = group
