@@ -11,7 +11,8 @@ from scipy.cluster.hierarchy import linkage
 from scipy.stats import binom
 
 from cvbench.slices import _kernels
-from cvbench.slices.regions import HDBSCANFinder, KMeansFinder, MixtureFinder, RegionFinder, region_scores
+from cvbench.slices.confirm import confirm, split_halves
+from cvbench.slices.regions import HDBSCANFinder, KMeansFinder, MixtureFinder, RegionFinder, _vary, region_scores
 from cvbench.slices.slice import Finder
 
 FINDERS = [RegionFinder, MixtureFinder, KMeansFinder, HDBSCANFinder]
@@ -50,6 +51,67 @@ def test_a_planted_place_comes_first_and_holds_on_later_images(finder):
     later, y, _, new = make(seed=1)
     rank = region_scores(json.loads(json.dumps(best.region)), y, later).argsort()[-10:]
     assert new[rank].mean() >= 0.9
+
+
+def make_kind(kind, seed=0, planted=True):
+    "A spot of 300 among 6,000 rows; rare: it errs; correlation: its cats are taken for the dogs beside; noisy label: its labels are wrong"
+    table, x, _, spot = make(n=6000, spot=300, base=0.05, rate=0.05, seed=seed)
+    rng = np.random.default_rng(seed + 1000)
+    true, pred = table["target"].to_numpy(object), table["pred"].to_numpy(object)
+    if kind == "correlation":
+        true[spot] = rng.choice(["cat", "dog"], 300)
+        pred[spot] = true[spot]
+    truth = spot & ((true == "cat") if kind == "correlation" else True)
+    wrong = planted & truth & (rng.random(len(x)) < 0.45)
+    target = true.copy()
+    if kind == "noisy label":
+        target[wrong], pred[wrong] = np.where(true[wrong] == "owl", "cat", "owl"), true[wrong]
+    else:
+        pred[wrong] = np.where(true[wrong] == "dog", "cat", "dog")
+    table = table.assign(target=target, pred=pred, sample_id=[f"{seed}-{i}" for i in range(len(x))])
+    return table, x, (target != pred).astype(float), truth
+
+
+def find_and_confirm(table, x, error):
+    held_out = split_halves(table)
+    seen = ~held_out
+    found = RegionFinder().fit(table[seen], x[seen], error[seen]).candidates_
+    judged = confirm(found, table, error, held_out, x)
+    return [c for c, sure in zip(found, judged["confirmed"], strict=True) if sure]
+
+
+@pytest.mark.parametrize("kind", ["rare", "correlation", "noisy label"])
+def test_a_slice_of_each_kind_is_found_and_confirmed_and_its_clean_twin_is_silent(kind):
+    table, x, error, truth = make_kind(kind)
+    sure = find_and_confirm(table, x, error)
+    inside = inside_of(sure[0], table, x)
+    assert truth[inside].mean() > 0.9 and (truth & inside).sum() > 0.6 * truth.sum()
+    false = sum(len(find_and_confirm(*make_kind(kind, seed, planted=False)[:3])) > 0 for seed in range(10))
+    assert false <= 3  # At q = 0.1 one in ten is expected, and more than three once in fifty times
+
+
+def test_a_slice_in_many_places_leaves_room_for_another_kind_of_error():
+    "Twelve groups where cats are taken for dogs, then one where owls are, and one that may be chance"
+    size, n = 40, 2000
+    rows = (np.arange(n)[:, None] // size) == np.arange(14)
+    target = np.where(rows[:, :12].any(1), "cat", "owl")
+    wrong = (np.arange(n) % size < 16) & rows[:, :13].any(1) | (np.arange(n) % 20 == 0)
+    table = pd.DataFrame({"target": target, "pred": np.where(wrong, "dog", target)})
+    strength = [*np.linspace(5, 4.5, 12), 4.0, 1.5]
+    vary = lambda most: _vary([(s, None, 0, None) for s in strength], rows, table, wrong.astype(float), 5.0, most)  # noqa: E731
+    assert vary(10) == [*range(9), 12]  # Strongest first
+    assert vary(1) == [0]
+    assert vary(13) == list(range(13))  # What may be chance comes last
+    assert vary(20) == list(range(14))
+
+
+def test_no_two_regions_share_half_of_their_errors():
+    for seed in range(5):
+        table, x, error, _ = make_kind("correlation", seed)
+        rows = [inside_of(c, table, x) for c in RegionFinder().fit(table, x, error).candidates_]
+        assert len(rows) > 3
+        for a, b in combinations(rows, 2):
+            assert error[a & b].sum() <= 0.6 * min(error[a].sum(), error[b].sum())  # 16 bits move a few rows
 
 
 def test_where_nothing_is_planted_the_best_is_much_weaker():
@@ -237,6 +299,47 @@ def test_ward_agrees_with_scipy():
             theirs.append(theirs[int(a)] | theirs[int(b)])
         sets = [set(_kernels.leaves_of(i, ours)) for i in range(79)]
         assert sorted(map(sorted, sets)) == sorted(map(sorted, theirs))
+
+
+def test_ward_of_clusters_of_unlike_size_agrees_with_a_plain_search():
+    rng = np.random.default_rng(1)
+    c, count = rng.normal(size=(30, 4)), rng.integers(1, 200, 30)
+    groups, plain = {i: [i] for i in range(30)}, []
+    while len(groups) > 1:
+        mean = {g: np.average(c[rows], axis=0, weights=count[rows]) for g, rows in groups.items()}
+        size = {g: count[rows].sum() for g, rows in groups.items()}
+        cost = lambda p: ((mean[p[0]] - mean[p[1]]) ** 2).sum() * size[p[0]] * size[p[1]] / (size[p[0]] + size[p[1]])  # noqa: B023, E731
+        a, b = min(combinations(groups, 2), key=cost)
+        groups[a] = groups[a] + groups.pop(b)
+        plain.append(sorted(groups[a]))
+    merges = _kernels.ward(c, count)
+    assert sorted(plain) == sorted(_kernels.leaves_of(i, merges).tolist() for i in range(30, 59))
+
+
+def test_ward_of_points_in_one_place_ends():
+    for c in (np.zeros((50, 3)), np.repeat(np.eye(3), 20, 0)):
+        merges = _kernels.ward(c, np.ones(len(c), np.int64))
+        assert sorted(merges.ravel().tolist()) == list(range(2 * len(c) - 2))
+    assert _kernels.ward(np.zeros((1, 3)), np.ones(1, np.int64)).shape == (0, 2)
+
+
+def test_nearest_agrees_with_all_distances(monkeypatch):
+    rng = np.random.default_rng(0)
+    z, centres = rng.normal(size=(1000, 6)).astype(np.float32), rng.normal(size=(37, 6)).astype(np.float32)
+    plain = ((z[:, None].astype(float) - centres) ** 2).sum(2)
+    for chunk in (200_000, 1000, 1):
+        monkeypatch.setattr(_kernels, "_CHUNK", chunk)
+        assert (_kernels.nearest(z, centres) == plain.argmin(1)).all()
+    np.testing.assert_allclose(_kernels.distances(z, centres) + (z * z).sum(1)[:, None], plain, atol=1e-4)
+
+
+def test_the_first_directions_are_those_of_the_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 5)) * [9, 7, 5, 4, 3]) @ rng.normal(size=(5, 200)) + rng.normal(size=(3000, 200))
+    basis = _kernels.principal(x.astype(np.float32), 32, rng)
+    expected = np.linalg.svd(x - x.mean(0), full_matrices=False)[2][:5].T
+    assert 5 <= basis.shape[1] < 12  # Most of the rest, which is noise, is left out
+    assert np.linalg.svd(basis[:, :5].T @ expected)[1].min() > 0.999
 
 
 def test_the_ratio_agrees_with_scipy():
