@@ -110,6 +110,8 @@ def load_peers() -> None:
 
 def main():
     "Answers each line on standard input, a folder of arrays, with seconds and memory; the scores are in the folder"
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
     method, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
