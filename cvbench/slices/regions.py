@@ -458,10 +458,12 @@ class MixtureFinder(_RegionFinder):
         self.candidates_ = []
         if len(table) < 2 or not 0 < e.sum() < len(e):
             return self
-        self._space = _make_space(x, self.dims, rng, whiten=False)
+        with _kernels.one_thread():
+            self._space = _make_space(x, self.dims, rng, whiten=False)
         z, self._classes = self._space(x), sorted({*_texts(table, "target"), *_texts(table, "pred")})
         labels = _one_hot(_texts(table, "target"), self._classes), _one_hot(_texts(table, "pred"), self._classes)
-        r = _fit_mixture(self, z, labels, rng)
+        with _kernels.one_thread():
+            r = _fit_mixture(self, z, labels, rng)
         rate = (r.T @ e + 5 * e.mean()) / (r.sum(0) + 5)
         order = np.argsort(-rate, kind="stable")[: self.n_slices]
         self.candidates_ = [
@@ -478,7 +480,8 @@ class MixtureFinder(_RegionFinder):
         "Chance of each component given embedding, target and prediction"
         z = self._space(_read_embeddings(embeddings, len(table)))
         labels = [_one_hot(_texts(table, c), self._classes) for c in ("target", "pred")]
-        return _responsibilities(self, z, (labels[0], labels[1]))[0]
+        with _kernels.one_thread():
+            return _responsibilities(self, z, (labels[0], labels[1]))[0]
 
 # %% ../../nbs/41_slices.regions.ipynb #fit-mixture
 def _one_hot(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:  # (n, classes)
@@ -577,7 +580,8 @@ class KMeansFinder(_RegionFinder):
         self.candidates_ = []
         if len(e) < 2 * self.min_size or not 0 < e.sum() < len(e):
             return self
-        space = _make_space(x, self.dims, np.random.default_rng(self.random_state), whiten=False)
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, np.random.default_rng(self.random_state), whiten=False)
         z = space(x)
         distinct = len(np.unique(z[: 20 * self.clusters], axis=0))
         with threadpool_limits(2):
@@ -633,7 +637,8 @@ class HDBSCANFinder(_RegionFinder):
         if len(e) < 2 * self.min_size or not 0 < e.sum() < len(e):
             return self
         rng = np.random.default_rng(self.random_state)
-        space = _make_space(x, self.dims, rng)
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, rng)
         part = np.sort(rng.choice(len(x), min(len(x), 10_000), replace=False))
         z = space(x[part])
         labels = HDBSCAN(min_cluster_size=self.min_size, min_samples=5, copy=True).fit_predict(z)
