@@ -6,7 +6,7 @@ Every method gets the same arrays in turn, in a process of its own that is warm,
 planted. A planted slice is held against the proposal of highest average precision, as in Domino's own evaluation; it counts as
 recovered where 20 of that proposal's first 25 images belong to it. Seconds are those of fitting and scoring all rows. Domino,
 sliceguard and SliceLine, with which the metadata finder is compared, run in virtual environments that uv makes on demand outside
-the repository. All settings take about ten minutes on two cores. The seeds were not seen while the finders were made; those of
+the repository. All settings take about seven minutes on two cores. The seeds were not seen while the finders were made; those of
 `TUNED_ON` were.
 """
 
@@ -136,7 +136,7 @@ def margins(found: pd.DataFrame, strength: str) -> dict:
     p10 = part.pivot_table(index=["kind", "n", "seed"], columns="method", values="p10")
     base = [m for m in p10 if m != "regions"]
     both = {b: p10[["regions", b]].dropna().groupby("kind").mean() for b in base}
-    return pd.DataFrame({b: x["regions"] - x[b] for b, x in both.items()}).min(1).to_dict()
+    return pd.DataFrame({b: x["regions"] - x[b] for b, x in both.items()}).min(axis=1).to_dict()
 
 
 def summary(found: pd.DataFrame) -> dict:

@@ -155,17 +155,19 @@ def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
 def choose(value: np.ndarray, merges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (2k - 1,) and (k,) bool
     "Nodes, none within another, whose values add up to most, and the leaves that they cover"
     k = len(merges) + 1
-    best, own = value.copy(), value > 0
-    for i, (a, b) in enumerate(merges, k):
+    best, own, pairs = value.tolist(), (value > 0).tolist(), merges.tolist()
+    for i, (a, b) in enumerate(pairs, k):
         below = best[a] + best[b]
         own[i] = own[i] and best[i] >= below
         best[i] = max(best[i], below)
-    free, chosen = np.ones(len(value), bool), np.zeros(len(value), bool)
-    for i in range(len(value) - 1, -1, -1):
+    free, chosen = [True] * len(best), [False] * len(best)
+    for i in range(len(best) - 1, -1, -1):
         chosen[i] = own[i] and free[i]
         if i >= k:
-            free[merges[i - k]] = free[i] and not chosen[i]
-    return chosen, chosen[:k] | ~free[:k]
+            a, b = pairs[i - k]
+            free[a] = free[b] = free[i] and not chosen[i]
+    at = np.array(chosen)
+    return at, at[:k] | ~np.array(free)[:k]
 
 
 def leaves_of(node: int, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
