@@ -1,10 +1,13 @@
-"""Other packages' slice finders, run by a Python of their own (see `slices.py`): reads arrays from a folder, writes scores there
+"""Finders of slices as processes that answer one question after another; those of other packages in a Python of their own
+
+python benchmarks/slices_methods.py METHOD COUNT SEED        # see slices.py, which starts them
 
 Domino 0.1.5 asks for scikit-learn 0.24.2, which has no wheel for a present Python, and for meerkat and torch, which its slicer names
 in annotations only. Here its module runs unchanged on scikit-learn 1.3, with empty stand-ins for those two.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -13,6 +16,7 @@ import sys
 import time
 import types
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,37 +71,63 @@ def sliceguard(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
     return np.stack([s for _, s in found[:count]], 1) if found else np.zeros((len(x), 0))
 
 
-METHODS = {"domino": domino, "sliceguard": sliceguard}
+def own(make):
+    "A finder of cvbench as a method"
+
+    def run(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
+        table = pd.DataFrame({"target": target.astype(str), "pred": pred.astype(str)})
+        finder = make(n_slices=count, random_state=seed).fit(table, x, (target != pred).astype(float))
+        return finder.scores(table, x)
+
+    return run
+
+
+def methods() -> dict:
+    try:
+        from cvbench.slices import regions
+    except ImportError:  # In the Python of the peers
+        return {"domino": domino, "sliceguard": sliceguard}
+    k_means = [(f"k-means {k}", own(partial(regions.KMeansFinder, clusters=k))) for k in (25, 50, 100)]
+    return {
+        "regions": own(regions.RegionFinder),
+        "mixture": own(regions.MixtureFinder),
+        "hdbscan": own(regions.HDBSCANFinder),
+        **dict(k_means),
+    }
+
+
+def load_peers() -> None:
+    global DOMINO, SLICEGUARD
+    base._check_X = _check_X
+    stand_in("meerkat", DataPanel=dict)
+    stand_in("torch.nn", Module=object)
+    stand_in("torch", nn=sys.modules["torch.nn"])
+    module = load("domino", "_slice.domino")
+    module.DominoMixture._check_initial_parameters = lambda self, x: self._check_parameters(x)
+    DOMINO = module.DominoSlicer
+    SLICEGUARD = load("sliceguard", "detection")
 
 
 def main():
-    global DOMINO, SLICEGUARD
-    folder, method, count, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    "Answers each line on standard input, a folder of arrays, with seconds and memory; the scores are in the folder"
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
+    method, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
-    if method == "domino":
-        base._check_X = _check_X
-        stand_in("meerkat", DataPanel=dict)
-        stand_in("torch")
-        stand_in("torch.nn", Module=object)
-        sys.modules["torch"].nn = sys.modules["torch.nn"]
-        module = load("domino", "_slice.domino")
-        module.DominoMixture._check_initial_parameters = lambda self, x: self._check_parameters(x)
-        DOMINO = module.DominoSlicer
-    else:
-        SLICEGUARD = load("sliceguard", "detection")
-    names = ("embeddings", "target", "pred", "probs")
+    known, answers = methods(), sys.stdout
+    if "domino" in known:
+        load_peers()
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-        warm = [np.load(folder / f"warm_{n}.npy") for n in names]
-        METHODS[method](*warm, count, seed)
-        for job in sorted(folder.glob("job*")):
-            arrays = [np.load(job / f"{n}.npy") for n in names]
-            start = time.perf_counter()
-            scores = METHODS[method](*arrays, count, seed)
-            seconds = time.perf_counter() - start
-            np.save(job / "scores.npy", scores)
+        for line in sys.stdin:
+            folder = Path(line.strip())
+            arrays = [np.load(folder / f"{n}.npy") for n in ("embeddings", "target", "pred", "probs")]
+            start, used = time.perf_counter(), time.process_time()
+            scores = known[method](*arrays, count, seed)
+            took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
+            np.save(folder / "scores.npy", scores)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            (job / "took.json").write_text(json.dumps({"seconds": seconds, "peak_mb": peak}))
+            print(json.dumps(took | {"peak_mb": peak}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -110,12 +110,14 @@ def plant(
         pred[flipped], target[flipped] = true[flipped], other[flipped]
     order = rng.permutation(n)
     turn = np.linalg.qr(rng.normal(size=(DIM, LATENT)))[0]
-    x = z @ turn.T + 0.12 * rng.normal(size=(n, DIM))
+    x = rng.standard_normal((n, DIM), np.float32)
+    x *= np.float32(0.12)
+    x += z.astype(np.float32) @ turn.T.astype(np.float32)
     sure = rng.uniform(0.6, 0.99, n)
     probs = np.repeat(((1 - sure) / (CLASSES - 1))[:, None], CLASSES, 1)
     probs[np.arange(n), pred] = sure
     truth = own[:, None] == np.arange(len(sizes))
-    return Planted(x[order].astype(np.float32), target[order], pred[order], probs[order], truth[order])
+    return Planted(x[order], target[order], pred[order], probs[order], truth[order])
 
 
 def judge(

@@ -3,9 +3,24 @@
 Everything is a product of matrices or a count, so the time is linear in the rows and no array has rows times rows.
 """
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-_CHUNK = 2_000_000  # Numbers in a block of distances
+_CHUNK = 200_000  # Numbers in a block of distances
+
+
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_thread() -> Any:
+    "A context in which products of matrices use one thread: these are small, and more threads mostly wait for each other"
+    return _controller().limit(limits=1, user_api="blas")
 
 
 def principal(
@@ -42,8 +57,13 @@ def distances(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     out = np.empty(len(z), np.int64)
     step = max(1, _CHUNK // len(centres))
+    weight, offset = np.ascontiguousarray(-2 * centres.T), (centres * centres).sum(1)
+    block = np.empty((min(step, len(z)), len(centres)), z.dtype)
     for i in range(0, len(z), step):
-        out[i : i + step] = distances(z[i : i + step], centres).argmin(1)
+        part = z[i : i + step]
+        far = np.matmul(part, weight, out=block[: len(part)])
+        far += offset
+        far.argmin(1, out=out[i : i + step])
     return out
 
 
@@ -88,37 +108,27 @@ def ward(
     centres: np.ndarray,  # (k, q)
     count: np.ndarray,
 ) -> np.ndarray:  # (k-1, 2) which two are joined; the join of row i is node k + i
-    "Ward's tree of clusters that have a size (Lance and Williams, 1967)"
-    k = len(centres)
-    c, size = centres.astype(np.float64), count.astype(np.float64)
-    norm = (c * c).sum(1)
-    far = (norm[:, None] + norm - 2 * c @ c.T) * (size[:, None] * size / (size[:, None] + size))
-    np.fill_diagonal(far, np.inf)
-    node, alive = np.arange(k), np.ones(k, bool)
-    to = far.argmin(1)
-    least = far[np.arange(k), to]
-    merges = np.empty((k - 1, 2), np.int64)
-    for step in range(k - 1):
-        a = int(least.argmin())
-        b = int(to[a])
-        merges[step] = node[a], node[b]
-        row = ((size + size[a]) * far[a] + (size + size[b]) * far[b] - size * far[a, b]) / (size + size[a] + size[b])
-        alive[b] = False
-        row[~alive] = np.inf
-        row[a] = np.inf
-        far[a] = far[:, a] = row
-        far[b] = far[:, b] = np.inf
-        least[b] = np.inf
-        size[a] += size[b]
-        node[a] = k + step
-        stale = np.flatnonzero(alive & ((to == a) | (to == b)))
-        closer = row < least
-        to[closer], least[closer] = a, row[closer]
-        to[a], least[a] = row.argmin(), row.min()
-        for s in stale[stale != a]:
-            to[s] = far[s].argmin()
-            least[s] = far[s, to[s]]
-    return merges
+    "Ward's tree of clusters that have a size: all that are each other's nearest are joined at once (Murtagh, 1983)"
+    c, size, node = centres.astype(np.float64), count.astype(np.float64), np.arange(len(centres))
+    merges: list[np.ndarray] = []
+    done = len(c)
+    while len(c) > 1:
+        norm = (c * c).sum(1)
+        far = (norm[:, None] + norm - 2 * (c @ c.T)) * (size[:, None] * size / (size[:, None] + size))
+        np.fill_diagonal(far, np.inf)
+        to, own = far.argmin(1), np.arange(len(c))
+        a = np.flatnonzero((to[to] == own) & (own < to))
+        if not len(a):  # Only where rounding breaks a tie in two ways
+            a = np.array([far.min(1).argmin()])
+        b = to[a]
+        merges.append(np.stack([node[a], node[b]], 1))
+        both = size[a] + size[b]
+        c[a] = (size[a, None] * c[a] + size[b, None] * c[b]) / both[:, None]
+        size[a], node[a] = both, done + np.arange(len(a))
+        done += len(a)
+        left = np.delete(own, b)
+        c, size, node = c[left], size[left], node[left]
+    return np.concatenate([np.empty((0, 2), np.int64), *merges])
 
 
 def log_likelihood(errors: np.ndarray, count: np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -142,20 +152,22 @@ def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
     return out
 
 
-def choose(value: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2) (2k - 1,) bool
-    "Nodes, none within another, whose values add up to most"
+def choose(value: np.ndarray, merges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (2k - 1,) and (k,) bool
+    "Nodes, none within another, whose values add up to most, and the leaves that they cover"
     k = len(merges) + 1
-    best, own = value.copy(), value > 0
-    for i, (a, b) in enumerate(merges, k):
+    best, own, pairs = value.tolist(), (value > 0).tolist(), merges.tolist()
+    for i, (a, b) in enumerate(pairs, k):
         below = best[a] + best[b]
         own[i] = own[i] and best[i] >= below
         best[i] = max(best[i], below)
-    free, chosen = np.ones(len(value), bool), np.zeros(len(value), bool)
-    for i in range(len(value) - 1, -1, -1):
+    free, chosen = [True] * len(best), [False] * len(best)
+    for i in range(len(best) - 1, -1, -1):
         chosen[i] = own[i] and free[i]
         if i >= k:
-            free[merges[i - k]] = free[i] and not chosen[i]
-    return chosen
+            a, b = pairs[i - k]
+            free[a] = free[b] = free[i] and not chosen[i]
+    at = np.array(chosen)
+    return at, at[:k] | ~np.array(free)[:k]
 
 
 def leaves_of(node: int, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)

@@ -25,7 +25,7 @@ def _pack(a: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(d: dict[str, Any]) -> np.ndarray:
-    return (np.frombuffer(b64decode(d["float16"]), "<f2").reshape(d["shape"]) * d["size"]).astype(np.float32)
+    return np.frombuffer(b64decode(d["float16"]), "<f2").astype(np.float32).reshape(d["shape"]) * np.float32(d["size"])
 
 # %% ../../nbs/41_slices.regions.ipynb #Space
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def _make_nearest(
     inside: np.ndarray,  # (p, q)
     outside: np.ndarray,  # (r, q)
     rows: np.ndarray,  # (m, q) of the images it was found on
+    centre: np.ndarray,  # (q,) where the first of the ranking lie
     within: dict[str, str],  # Column and value, for a region of one target or prediction
 ) -> dict[str, Any]:
     "A region in plain values; of the points outside only the close ones are kept"
@@ -68,7 +69,7 @@ def _make_nearest(
         "origin": space.origin.tolist(),
         "inside": _pack(inside),
         "outside": _pack(outside),
-        "centre": rows.mean(0).tolist(),
+        "centre": centre.tolist(),
         "reach": 1.05 * float(own.max()) + 1e-6,
         "threshold": 1.0,
     }
@@ -79,13 +80,16 @@ def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) 
     own, others = _unpack(region["inside"]), _unpack(region["outside"])
     centre, norm = np.asarray(region["centre"], np.float32), (z * z).sum(1)
     to_own = _kernels.distances(z, own).min(1)
-    inside = to_own + norm <= region["reach"]
-    if len(others):
-        inside &= to_own <= _kernels.distances(z, others).min(1)
+    to_others = _kernels.distances(z, others).min(1) if len(others) else to_own
+    inside = (to_own <= to_others) & (to_own + norm <= region["reach"])
     for column, value in region["within"].items():
         inside &= _texts(table, column) == value
-    away = np.maximum(_kernels.distances(z, centre[None])[:, 0] + norm, 0) / len(centre)
-    return inside + 1 / (1 + away.astype(float))
+    away = np.maximum(_kernels.distances(z, centre[None])[:, 0] + norm, 0)
+    rank = (away - _DEPTH * np.maximum(to_others - to_own, 0)).astype(float) / len(centre)
+    return inside + 0.5 - 0.5 * rank / (1 + np.abs(rank))
+
+
+_DEPTH = 0.3  # What being far from the points around counts for, beside being near the centre
 
 
 def _texts(table: pd.DataFrame, column: str) -> np.ndarray:
@@ -126,8 +130,8 @@ def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
             f"embeddings must be numbers of the shape ({n}, d), a row for each of the table. Got {x.dtype} {x.shape}."
         )
     x = np.ascontiguousarray(x, np.float32)
-    size = np.abs(x).max(1, initial=0)  # Not finite where any number of the row is not
-    bad = np.flatnonzero(~(size < 1e15))
+    size = np.einsum("ij,ij->i", x, x)  # Not finite where any number of the row is not
+    bad = np.flatnonzero(~(size < 1e30))
     if len(bad):
         raise ValueError(
             f"{len(bad)} of {n} embeddings hold NaN, infinite or huge numbers, first in row {bad[0]}. Leave these rows out, or embed them again."
@@ -197,15 +201,16 @@ def _groups(scan: _Scan, min_size: int) -> list[tuple[float, np.ndarray, int]]: 
     best, enough = _whom(scan, min_size)
     at = (np.arange(len(best)), best)
     m, e = scan.count[at], scan.errors[at]
-    by_pred = np.array(["pred" in n for n in scan.names])
-    floor = 0.5 / max(scan.count[-1, 0], 1)
-    chosen = np.zeros(len(best), bool)
+    k, by_pred = len(scan.centres), np.array(["pred" in n for n in scan.names])
+    at_home = scan.count[:k] >= _SHARE * scan.count[:k, :1]  # Elsewhere a prediction is wrong by construction
+    least = 0.5 * scan.errors[-1, 0] / scan.count[-1, 0]
+    covered = np.zeros(k, bool)
     for _ in range(3):
-        rest_m, rest_e = (x[-1] - x[chosen].sum(0) for x in (scan.count, scan.errors))
-        base = np.clip(rest_e / np.maximum(rest_m, 1), floor, 1 - 1e-6)
-        base[by_pred] = base[0]  # Among those with one prediction the rate is another in every place
+        rest_m, rest_e = (np.where(at_home & ~covered[:, None], x[:k], 0).sum(0) for x in (scan.count, scan.errors))
+        base = np.clip(rest_e / np.maximum(rest_m, 1), least, 1 - 1e-6)
+        base[by_pred] = np.maximum(base[by_pred], base[0])
         value = np.where(enough, _kernels.gain(e, m, base[best]), 0)
-        chosen = _kernels.choose(np.maximum(value - _PART, 0), scan.merges)
+        chosen, covered = _kernels.choose(np.maximum(value - _PART, 0), scan.merges)
     return _join(scan, np.flatnonzero(chosen), best, base)
 
 # %% ../../nbs/41_slices.regions.ipynb #join
@@ -216,11 +221,7 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
     for i, node in enumerate(nodes):
         own[i, _kernels.leaves_of(int(node), scan.merges)] = True
     m, e = scan.count[nodes, column], scan.errors[nodes, column]
-    weight = own * scan.count[:k, 0]
-    mean = weight @ scan.centres / np.maximum(weight.sum(1, keepdims=True), 1)
-    near = (_kernels.distances(mean, mean) + (mean * mean).sum(1)[:, None] < _NEAR * mean.shape[1]) & (
-        column[:, None] == column
-    )
+    near = _close(scan.centres, own) & (column[:, None] == column)
     rate = lambda e, m, b: (e + _PRIOR * b) / (m + _PRIOR) / b  # noqa: E731
     free, out = np.ones(len(nodes), bool), []
     for i in np.argsort(-rate(e, m, base[column]), kind="stable"):
@@ -230,7 +231,7 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
         todo = [i]
         while todo:
             for j in np.flatnonzero(near[todo.pop()] & free):
-                if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b) + _MORE:
+                if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b):
                     free[j], es, ms = False, es + e[j], ms + m[j]
                     mine |= own[j]
                     todo.append(j)
@@ -238,7 +239,19 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
     return out
 
 
-_NEAR, _MORE = 1.0, 0.0
+def _close(centres: np.ndarray, own: np.ndarray) -> np.ndarray:  # (groups, groups) bool
+    "Which groups hold clusters that lie no farther apart than neighbours usually do"
+    away = _kernels.distances(centres, centres) + (centres * centres).sum(1)[:, None]
+    np.fill_diagonal(away, np.inf)
+    usual = np.median(away.min(1, initial=np.inf))
+    out = np.zeros((len(own), len(own)), bool)
+    for i, mine in enumerate(own):
+        least = away[mine].min(0)
+        out[i] = np.where(own, least, np.inf).min(1) < _NEAR * usual
+    return out
+
+
+_NEAR = 1.3
 
 # %% ../../nbs/41_slices.regions.ipynb #finder-base
 class _RegionFinder:
@@ -255,8 +268,9 @@ class _RegionFinder:
         regions = [c.region or {} for c in self.candidates_]
         if not regions:
             return np.zeros((len(table), 0))
-        z = _project(regions[0], _read_embeddings(embeddings, len(table)))
-        return np.stack([_KINDS[r["kind"]](r, z, table) for r in regions], 1)
+        with _kernels.one_thread():
+            z = _project(regions[0], _read_embeddings(embeddings, len(table)))
+            return np.stack([_KINDS[r["kind"]](r, z, table) for r in regions], 1)
 
     def predict(
         self,
@@ -295,24 +309,44 @@ class RegionFinder(_RegionFinder):
         self.candidates_ = []
         if n < 2 * self.min_size or not 0 < e.sum() < n:
             return self
-        space = _make_space(x, self.dims, rng)
-        z, codes = space(x), _codes(table, self.min_size)
-        scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
-        pool = [(*group, scan) for scan in scans for group in _groups(scan, self.min_size)]
-        pool.sort(key=lambda p: -p[0])
-        self.candidates_ = [
-            Candidate(region=region, found_by="regions", score=strength)
-            for strength, region in _distinct(pool, space, z, codes, self.n_slices)
-        ]
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, rng)
+            z, codes = space(x), _codes(table, self.min_size)
+            scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
+            self.candidates_ = _propose(scans, space, z, codes, table, e, self.n_slices, self.min_size)
         return self
+
+
+def _propose(
+    scans: list[_Scan],
+    space: _Space,
+    z: np.ndarray,  # (n, q)
+    codes: list[tuple[str, list[str], np.ndarray]],
+    table: pd.DataFrame,
+    error: np.ndarray,  # (n,)
+    most: int,
+    min_size: int,
+) -> list[Candidate]:
+    pool = [(*group, scan) for scan in scans for group in _groups(scan, min_size)]
+    pool.sort(key=lambda p: -p[0])
+    groups, rows = _distinct(pool, codes, error, 3 * most)
+    beyond_chance = float(np.log(sum(len(scan.count) for scan in scans)))
+    out = []
+    for j in _vary(groups, rows, table, error, beyond_chance, most):
+        strength, own, at, scan = groups[j]
+        mine, wrong = z[rows[:, j]], error[rows[:, j]]
+        around, centre = (scan.centres[own], scan.centres[~own]), wrong @ mine / wrong.sum()
+        region = _make_nearest(space, *around, mine, centre, scan.names[at])
+        out.append(Candidate(region=region, found_by="regions", score=strength))
+    return out
 
 # %% ../../nbs/41_slices.regions.ipynb #codes
 def _sizes(n: int) -> list[int]:
-    "Clusters of the three trees: one for 60, 33 or 20 images, but at most so many"
+    "Clusters of the trees: one for 60, 33, 20 or 15 images, but at most so many"
     return [int(np.clip(n / rows, 1, most)) for rows, most in _TREES]
 
 
-_TREES = (60, 300), (33, 400), (20, 500)
+_TREES = (60, 300), (33, 400), (20, 500), (15, 500)
 
 
 def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.ndarray]]:
@@ -331,27 +365,64 @@ def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.
 # %% ../../nbs/41_slices.regions.ipynb #distinct
 def _distinct(
     pool: list[tuple[float, np.ndarray, int, _Scan]],
-    space: _Space,
-    z: np.ndarray,
     codes: list[tuple[str, list[str], np.ndarray]],
+    error: np.ndarray,  # (n,)
     most: int,
-) -> list[tuple[float, dict[str, Any]]]:
-    "The strongest groups as regions; one that shares a third of its rows with a stronger one is left out"
+) -> tuple[list[tuple[float, np.ndarray, int, _Scan]], np.ndarray]:  # and (n, groups) their rows
+    "The strongest groups that lie apart"
     code = {column: (values, c) for column, values, c in codes}
-    out: list[tuple[float, dict[str, Any]]] = []
-    taken: list[np.ndarray] = []
-    for strength, own, at, scan in pool:
-        if len(out) == most:
-            break
+    groups: list[tuple[float, np.ndarray, int, _Scan]] = []
+    taken = np.zeros((len(error), most), bool)
+    size, wrong = np.zeros(most), np.zeros(most)
+    for group in pool:
+        _, own, at, scan = group
         rows = own[scan.labels]
         for column, value in scan.names[at].items():
             rows &= code[column][1] == code[column][0].index(value)
-        size = rows.sum()
-        if any((rows & t).sum() > 0.3 * min(size, t.sum()) for t in taken):
+        mine, k = np.flatnonzero(rows), len(groups)
+        m, e, shared = len(mine), error[mine].sum(), taken[mine, :k]
+        same = shared.sum(0) > 0.3 * np.minimum(m, size[:k])
+        if (same | (error[mine] @ shared > 0.5 * np.minimum(e, wrong[:k]))).any():
             continue
-        taken.append(rows)
-        out.append((strength, _make_nearest(space, scan.centres[own], scan.centres[~own], z[rows], scan.names[at])))
-    return out
+        groups.append(group)
+        taken[:, k], size[k], wrong[k] = rows, m, e
+        if k + 1 == most:
+            break
+    return groups, taken[:, : len(groups)]
+
+# %% ../../nbs/41_slices.regions.ipynb #vary
+def _vary(
+    groups: list[tuple[float, np.ndarray, int, _Scan]],
+    rows: np.ndarray,  # (n, groups) bool
+    table: pd.DataFrame,
+    error: np.ndarray,  # (n,)
+    beyond_chance: float,  # Log-likelihood ratio
+    most: int,
+) -> list[int]:
+    "Places of the groups to propose, strongest first"
+    sure = _kernels.gain(error @ rows, rows.sum(0), error.mean()) > beyond_chance
+    kind, seen = _kinds(rows, table, error), dict[int, int]()
+    left, chosen = list(range(len(groups))), list[int]()
+    while left and len(chosen) < most:
+        worth = [(sure[j], (groups[j][0] - 1) * (_AGAIN ** seen.get(kind[j], 0) if sure[j] else 1)) for j in left]
+        best = left.pop(max(range(len(left)), key=worth.__getitem__))
+        seen[kind[best]] = seen.get(kind[best], 0) + 1
+        chosen.append(best)
+    return sorted(chosen)
+
+
+_AGAIN = 0.8
+
+
+def _kinds(rows: np.ndarray, table: pd.DataFrame, error: np.ndarray) -> list[int]:
+    "For each group the pair of target and prediction that makes up most of its error; a number of its own where none does"
+    alone = [-1 - j for j in range(rows.shape[1])]
+    if not {"target", "pred"} <= set(table):
+        return alone
+    target, pred = (pd.factorize(table[c].astype(str))[0] for c in ("target", "pred"))
+    pair = pd.factorize(target * (pred.max() + 1) + pred)[0]
+    by = [np.bincount(pair[r], error[r]) for r in rows.T]
+    return [int(b.argmax()) if b.max() > 0.5 * b.sum() else own for b, own in zip(by, alone, strict=True)]
 
 # %% ../../nbs/41_slices.regions.ipynb #MixtureFinder
 class MixtureFinder(_RegionFinder):
@@ -387,10 +458,12 @@ class MixtureFinder(_RegionFinder):
         self.candidates_ = []
         if len(table) < 2 or not 0 < e.sum() < len(e):
             return self
-        self._space = _make_space(x, self.dims, rng, whiten=False)
+        with _kernels.one_thread():
+            self._space = _make_space(x, self.dims, rng, whiten=False)
         z, self._classes = self._space(x), sorted({*_texts(table, "target"), *_texts(table, "pred")})
         labels = _one_hot(_texts(table, "target"), self._classes), _one_hot(_texts(table, "pred"), self._classes)
-        r = _fit_mixture(self, z, labels, rng)
+        with _kernels.one_thread():
+            r = _fit_mixture(self, z, labels, rng)
         rate = (r.T @ e + 5 * e.mean()) / (r.sum(0) + 5)
         order = np.argsort(-rate, kind="stable")[: self.n_slices]
         self.candidates_ = [
@@ -407,7 +480,8 @@ class MixtureFinder(_RegionFinder):
         "Chance of each component given embedding, target and prediction"
         z = self._space(_read_embeddings(embeddings, len(table)))
         labels = [_one_hot(_texts(table, c), self._classes) for c in ("target", "pred")]
-        return _responsibilities(self, z, (labels[0], labels[1]))[0]
+        with _kernels.one_thread():
+            return _responsibilities(self, z, (labels[0], labels[1]))[0]
 
 # %% ../../nbs/41_slices.regions.ipynb #fit-mixture
 def _one_hot(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:  # (n, classes)
@@ -506,7 +580,8 @@ class KMeansFinder(_RegionFinder):
         self.candidates_ = []
         if len(e) < 2 * self.min_size or not 0 < e.sum() < len(e):
             return self
-        space = _make_space(x, self.dims, np.random.default_rng(self.random_state), whiten=False)
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, np.random.default_rng(self.random_state), whiten=False)
         z = space(x)
         distinct = len(np.unique(z[: 20 * self.clusters], axis=0))
         with threadpool_limits(2):
@@ -529,7 +604,7 @@ def _by_rate(
     others = lambda i: np.delete(centres, i, 0)  # noqa: E731
     return [
         Candidate(
-            region=_make_nearest(space, centres[i : i + 1], others(i), z[labels == held[i]], {}),
+            region=_make_nearest(space, centres[i : i + 1], others(i), z[labels == held[i]], centres[i], {}),
             found_by=name,
             score=float(rate[i] / error.mean()),
         )
@@ -562,7 +637,8 @@ class HDBSCANFinder(_RegionFinder):
         if len(e) < 2 * self.min_size or not 0 < e.sum() < len(e):
             return self
         rng = np.random.default_rng(self.random_state)
-        space = _make_space(x, self.dims, rng)
+        with _kernels.one_thread():
+            space = _make_space(x, self.dims, rng)
         part = np.sort(rng.choice(len(x), min(len(x), 10_000), replace=False))
         z = space(x[part])
         labels = HDBSCAN(min_cluster_size=self.min_size, min_samples=5, copy=True).fit_predict(z)
