@@ -171,7 +171,7 @@ def work(file: str) -> None:
 
         methods = {"cvbench": run_cvbench, "cvbench sweep": run_cvbench_sweep}
     else:
-        from opponents import METHODS as methods
+        from _opponents import METHODS as methods
     before = cpu_seconds()
     out = methods[job["method"]](job)
     gc.collect()  # ends loader workers, whose time counts when they have ended
@@ -343,7 +343,7 @@ def ratios(theirs: list[dict], ours: list[dict], key: str = "seconds") -> list[f
 def flops(backbone: str, blocks: int) -> dict[str, float]:
     "Of one image: a forward pass, a training step with LoRA, one block, and the part of a block that only the class token needs"
     import torch
-    from opponents import add_adapter
+    from _opponents import add_adapter
     from torch.utils.flop_counter import FlopCounterMode
 
     module = open_module(backbone, 10)

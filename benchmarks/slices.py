@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from slices_planted import KINDS, SHAPES, STRENGTHS, judge, plant
+from _slices_planted import KINDS, SHAPES, STRENGTHS, judge, plant
 
 HERE = Path(__file__).parent
 TUNED_ON = range(100, 400)  # Seeds seen while cvbench's finders were made
@@ -75,7 +75,7 @@ class Method:
         if name.endswith(ONE_THREAD):
             env["OMP_NUM_THREADS"] = "1"
         self.process = subprocess.Popen(
-            [python, HERE / "slices_methods.py", name.removesuffix(ONE_THREAD), str(proposals), "0"],
+            [python, HERE / "_slices_methods.py", name.removesuffix(ONE_THREAD), str(proposals), "0"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
         )  # fmt: skip
 
@@ -202,8 +202,8 @@ def main():
         "proposals": args.proposals,
         **rounded(summary(found)),
     }
-    if "metadata" in args.only and (HERE / "slices_metadata.py").exists():
-        from slices_metadata import compare
+    if "metadata" in args.only:
+        from _slices_metadata import compare
 
         print("\nConjunctions of conditions against SliceLine")
         last |= compare(make_python("cvbench-slices-sliceline", SLICELINE), rounds=2, quick=args.quick)

@@ -1,6 +1,6 @@
 """Finders of slices as processes that answer one question after another; those of other packages in a Python of their own
 
-python benchmarks/slices_methods.py METHOD COUNT SEED        # see slices.py, which starts them
+python benchmarks/_slices_methods.py METHOD COUNT SEED        # see slices.py, which starts them
 
 Domino 0.1.5 asks for scikit-learn 0.24.2, which has no wheel for a present Python, and for meerkat and torch, which its slicer names
 in annotations only. Here its module runs unchanged on scikit-learn 1.3, with empty stand-ins for those two.

@@ -1,7 +1,7 @@
 """The best conjunctions of conditions: how fast they are found beside the package SliceLine, and whether they are the same
 
     uv venv /somewhere/peer && VIRTUAL_ENV=/somewhere/peer uv pip install "sliceline[optimized]==0.3.0"
-    python benchmarks/slices_metadata.py --peer /somewhere/peer/bin/python        # about five minutes; --quick for one
+    python benchmarks/_slices_metadata.py --peer /somewhere/peer/bin/python        # about five minutes; --quick for one
 
 Both search the same tables with the same settings, in turns, each in a process of its own that is warm: SliceLine with its
 compiled parts, which need numba. It gets whole numbers, the quickest thing it takes; cvbench gets a table with names, and
