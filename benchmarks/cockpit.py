@@ -524,7 +524,7 @@ def measure_frozen(browser, args) -> dict:
             begun, ready, full = page.evaluate(
                 "[performance.timeOrigin, window.__bench.ready.frozen, window.__bench.full.frozen]"
             )
-            if asked or not page.evaluate("window.__cvb[0].link.place.size") == args.frozen:
+            if asked or not page.evaluate("window.__cvb[0].link.tiles.size") == args.frozen:
                 raise RuntimeError(f"the page asked for {asked}, or does not have its thumbnails")
             out["ready_s"].append((ready - begun) / 1e3)
             out["thumbnails_s"].append((full - begun) / 1e3)
