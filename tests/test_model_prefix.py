@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from test_model_train import digits, small
+from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.arrays import LazyArray, list_cache, open_array, trim_cache
 from cvbench.core.settings import load_settings
 from cvbench.model.adapters import LinearProbe, LoRA
+from cvbench.model.backbones import Transform
+from cvbench.model.models import create_model
 from cvbench.model.pixels import Pixels
 from cvbench.model.predict import predict
 from cvbench.model.prefix import Activations, plan_cache, split_model
@@ -76,6 +79,24 @@ def test_what_one_run_left_the_next_one_reads_and_nothing_else_does():
     assert computed(reader(ds, small(ds, ONE), **views), rows, 2) == 0
     assert computed(reader(ds, small(ds, ONE), seed=1, **views), rows, 2) == 20  # another seed
     assert computed(reader(ds, small(ds, ONE), seed=1, **views), rows, 0) == 0  # the plain view has none
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_what_is_computed_from_an_earlier_cut_is_what_the_images_give(pool):
+    ds, rows = digits().split("train"), np.arange(20)
+
+    def model(adapter):
+        torch.manual_seed(0)
+        shape = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
+        net = VisionTransformer(**shape, global_pool=pool, class_token=pool == "token")
+        return create_model(net, ds, adapter=adapter, transform=Transform(32, 1.0))
+
+    probe = model(LinearProbe())
+    truth = Activations(split_model(probe), Pixels(ds, probe.backbone.transform), torch.device("cpu")).read(rows)
+    reader(ds, model(ONE)).read(rows)
+    feed = reader(ds, probe)
+    torch.testing.assert_close(feed.read(rows), truth)
+    assert feed.earlier[0][0] is not None  # it did not begin at the images
 
 
 def test_a_damaged_row_a_cut_file_and_a_foreign_folder_are_computed_again():

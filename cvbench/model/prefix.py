@@ -215,6 +215,7 @@ class Activations:
                     self.pixels.transform.size,
                     cut,
                     self.split.cut,
+                    lean=getattr(self.split.before, "lean", False),
                     fast=getattr(self.split.before, "fast", False),
                 )
         return None, nn.Identity()

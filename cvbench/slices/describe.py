@@ -198,7 +198,7 @@ def pick_examples(
         near = int(same[(space[same] @ space[i]).argmax()]) if len(same) else None
         taken |= {near} if near is not None else set()
         rows.append((ids[i], ids[near] if near is not None else None))
-    return pd.DataFrame(rows, columns=["sample_id", "look_alike"])
+    return pd.DataFrame(rows, columns=["sample_id", "look_alike"], dtype=object)
 
 
 def _as_space(table: pd.DataFrame) -> np.ndarray:
