@@ -537,10 +537,10 @@ def _shine(
     lambert, spec, ceiling = _light_up(*_slope(height, n), pose.x, pose.y, pose.lamp, material.gloss)
     spec = material.specular * spec * glow
     mirror = material.mirror * (1.0 if material.metal else 0.55) * ceiling * glow
-    if scene.material == "steel" and scene.light == "dim":  # raking light shows hairlines of the brushing
-        rng = _draws(scene, 4)
-        for _ in range(int(rng.integers(4, 8))):
-            at, tilt, bright = rng.uniform(-0.3, 0.3), rng.uniform(-0.05, 0.05), rng.uniform(0.25, 0.8)
+    if scene.material == "steel" and scene.light == "dim":  # raking light: hairlines of the brushing on dull ground
+        rng, mirror = _draws(scene, 4), 0.3 * mirror
+        for _ in range(int(rng.integers(14, 22))):
+            at, tilt, bright = rng.uniform(-0.3, 0.3), rng.uniform(-0.05, 0.05), rng.uniform(0.6, 1.3)
             spec += bright * np.clip(1 - np.abs(pose.v - at - tilt * pose.u) * 100, 0, 1)
     chips = 0.0 if geo.chips is None else geo.chips
     aside = 1 - 0.75 * damage.flank
