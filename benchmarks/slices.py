@@ -178,7 +178,7 @@ def rounded(x):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="32 settings, and fewer tables for the metadata finder")
+    parser.add_argument("--quick", action="store_true", help="fewer settings, and fewer tables for the metadata finder")
     parser.add_argument("--only", nargs="*", default=[*OWN, "domino", "domino" + ONE_THREAD, "sliceguard", "metadata"])
     parser.add_argument("--proposals", type=int, default=10, help="slices that every method may propose")
     parser.add_argument("--save", type=Path)

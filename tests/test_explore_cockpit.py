@@ -379,6 +379,7 @@ def test_the_embedding_of_a_later_version_is_found(ds, ev, folders):
 
 def test_slices_that_do_not_fit_are_left_out(ev, folders):
     given = [Slice("dim", "light == 'dim'"), Slice("gone", "colour == 'red'"), Slice("none", "blur > 99")]
+    given += [Slice(f"broken {k}", where) for k, where in enumerate(("light = 'dim'", "light ==", "(blur > 1"))]
     assert [c["name"] for c in explore(ev, slices=given)._spec["slices"]] == ["dim"]
     assert (
         explore(ev, slices=pd.DataFrame({"name": ["a"], "where": ["light == 'dim'"]}))._spec["slices"][0]["saved"]

@@ -100,9 +100,10 @@ def _differences(
         if m in ("accuracy", "subset_accuracy"):
             error = np.maximum(error, _least_error(a.correct, b.correct))
         half = np.where((error > 0) & np.isfinite(difference), _z(level) * error, np.nan)
-        n = len(a.correct) if overall else a.counts[2]
+        n, most = len(a.correct) if overall else a.counts[2], 1.0 if metric_kinds[m].share else np.inf
         columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
-        out[m] = {**columns, "low": difference - half, "high": difference + half, "n": n}
+        bounds = {"low": np.maximum(difference - half, -most), "high": np.minimum(difference + half, most)}
+        out[m] = {**columns, **bounds, "n": n}
     return _tidy(out, classes)
 
 

@@ -146,8 +146,11 @@ class Pictures:
     def _marked(self) -> np.ndarray:  # (n,) row number in the data set, −1 where nothing is to be drawn
         if self.ds is None:
             return np.full(len(self.ids), -1)
-        numbers = np.where(self.at >= 0, _index(self.ds)[2][self.at], -1)
-        return np.where((numbers >= 0) & find_marked(self.ds)[numbers], numbers, -1)
+        try:
+            numbers = np.where(self.at >= 0, _index(self.ds)[2][self.at], -1)
+            return np.where((numbers >= 0) & find_marked(self.ds)[numbers], numbers, -1)
+        except Exception:  # the set is gone, and whatever the store's reader raises
+            return np.full(len(self.ids), -1)
 
     def overlays(
         self,
@@ -156,11 +159,13 @@ class Pictures:
         most: int | None = 100,  # Objects of an image, the largest first; None for all
     ) -> dict[int, list[Overlay]]:  # Of the rows that have something
         "What is drawn over images"
-        try:
-            rows = [r for r in dict.fromkeys(rows) if self._marked[r] >= 0]
-            found = read_overlays(self.ds, self._marked[rows].tolist(), side, most) if self.ds and rows else []
-        except Exception:  # files that are gone, and whatever the store's reader raises
+        rows = [r for r in dict.fromkeys(rows) if self._marked[r] >= 0]
+        if self.ds is None or not rows:
             return {}
+        try:
+            found = read_overlays(self.ds, self._marked[rows].tolist(), side, most)
+        except Exception:  # files that are gone, and whatever the store's reader raises
+            return {} if len(rows) == 1 else {k: o for r in rows for k, o in self.overlays([r], side, most).items()}
         return {r: o for r, o in zip(rows, found, strict=True) if o}
 
 # %% ../../nbs/52_explore.images.ipynb #read-detail

@@ -80,8 +80,9 @@ def _open_torch(engine: Engine) -> Callable:
 
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     "A module on a device; a copy where it lies on another, so that its owner finds it where it was"
-    at = next((t.device for t in (*module.parameters(), *module.buffers())), device)
-    return module if at.type == device.type else copy.deepcopy(module).to(device)
+    device = torch.empty(0, device=device).device  # with its number
+    here = all(t.device == device for t in (*module.parameters(), *module.buffers()))
+    return module if here else copy.deepcopy(module).to(device)
 
 # %% ../../nbs/28_model.engines.ipynb #open-onnxruntime
 def _open_onnxruntime(engine: Engine) -> Callable:

@@ -127,7 +127,7 @@ def autocast(
     device: torch.device,
     precision: str,  # auto: bfloat16 where it is native; or fp32
 ) -> AbstractContextManager:
-    "Mixed precision where it pays; otherwise plain float32, also where torch would round a convolution's inputs to TF32"
+    "Mixed precision where it pays; otherwise a forward pass in plain float32, also where torch would round a convolution's inputs to TF32"
     if precision == "auto" and has_bfloat16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return _no_tf32() if device.type == "cuda" else nullcontext()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .backbones import Transform, _processor_transform, _unreachable, hash_state
+from .backbones import Transform, _processor_transform, hash_state
 from .engines import Engine
 from .pixels import pick_device
 from .shards import compute_features
@@ -95,14 +95,17 @@ def load_image_text(
     name = os.fspath(source)
     try:
         model = AutoModel.from_pretrained(name)
-        if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
-            raise TypeError(type(model).__name__)
-        tokenizer, processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
-    except TypeError as e:
-        raise ValueError(
-            f"{name!r} is a {e}, which has no tower for text. Pass a CLIP, a SigLIP or another image–text model."
+        if towers := hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+            tokenizer, processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
+            transform = _processor_transform(processor)
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise (FileNotFoundError if isinstance(e, OSError) else ValueError)(
+            f"{name!r} cannot be opened as an image–text model ({str(e)[:300]}). Pass a folder with the model, its tokenizer and its "
+            "image processor as save_pretrained writes them, or, with a network, a name on the hub."
         ) from e
-    except (OSError, ValueError) as e:
-        raise _unreachable(name, OSError(str(e))) from e
+    if not towers:
+        raise ValueError(
+            f"{name!r} is a {type(model).__name__}, which has no tower for text. Pass a CLIP, a SigLIP or another image–text model."
+        )
     squash = not getattr(processor, "do_center_crop", False)
-    return ImageText(name, model.eval(), tokenizer, replace(_processor_transform(processor), squash=squash))
+    return ImageText(name, model.eval(), tokenizer, replace(transform, squash=squash))

@@ -568,7 +568,10 @@ def with_properties(
 def _lacks(where: str, table: pd.DataFrame) -> bool:
     "Whether a rule asks for a column that is not there"
     names = re.findall(r"`([^`]+)`", where)
-    tree = ast.parse(re.sub(r"`[^`]+`", " 0 ", where).strip() or "0", mode="eval")
+    try:
+        tree = ast.parse(re.sub(r"`[^`]+`", " 0 ", where).strip() or "0", mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False  # `find_rows` says what is wrong with it
     return not {*names, *(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))} <= set(table.columns)
 
 # %% ../../nbs/46_slices.ledger.ipynb #rows-now

@@ -123,9 +123,8 @@ export class Live {
     let at = 0;
     for (let i = 0; i < msg.rows.length; i++) {
       const length = msg.lengths[i], row = msg.rows[i], overlays = msg.overlays?.[row];
-      if (overlays) this.overlays.set(row, overlays);
       if (!length || !buffer) this.none.add(row);
-      else jobs.push(this._bitmap(new Uint8Array(buffer.buffer, buffer.byteOffset + at, length).slice()).then((b) => (b ? this._keep(row, b) : this.none.add(row))));
+      else jobs.push(this._bitmap(new Uint8Array(buffer.buffer, buffer.byteOffset + at, length).slice()).then((b) => (b ? this._keep(row, b, overlays) : this.none.add(row))));
       at += length;
     }
     await Promise.all(jobs);
@@ -136,7 +135,8 @@ export class Live {
     return createImageBitmap(new Blob([bytes])).catch(() => null);
   }
 
-  _keep(row, bitmap) {
+  _keep(row, bitmap, overlays) {
+    if (overlays) this.overlays.set(row, overlays);
     this.bitmaps.get(row)?.close?.();
     this.bitmaps.delete(row);
     this.bitmaps.set(row, bitmap);
@@ -197,7 +197,7 @@ export class Frozen {
   want(rows) {
     for (let i = 0; i < rows.length; i++) {
       const sheet = this.sheets[this.tiles.get(rows[i])?.[0]];
-      if (sheet && !sheet.asked) (sheet.asked = true), setTimeout(() => this._load(sheet));
+      if (sheet && !sheet.loading) sheet.loading = new Promise((done) => setTimeout(done)).then(() => this._load(sheet));
     }
   }
 
@@ -210,7 +210,6 @@ export class Frozen {
     }
     sheet.ready = true;
     this.onimage(sheet.rows);
-    sheet.done?.();
   }
 
   draw(ctx, row, x, y, w, h) {
@@ -218,7 +217,8 @@ export class Frozen {
     if (!at || at.sheet.broken) return "none";
     if (!at.sheet.ready) return "blank";
     const edge = 0.5; // smoothing would mix in the neighbouring tiles
-    contain(ctx, at.sheet.image, at.left + edge, at.top + edge, at.width - 2 * edge, at.height - 2 * edge, x, y, w, h);
+    const source = [at.left + edge, at.top + edge, Math.max(0.5, at.width - 2 * edge), Math.max(0.5, at.height - 2 * edge)];
+    contain(ctx, at.sheet.image, ...source, ...fit(at.width, at.height, x, y, w, h));
     return "shown";
   }
 
@@ -243,7 +243,7 @@ export class Frozen {
     if (!at) return out;
     const { sheet, width, height } = at;
     this.want([row]);
-    if (!sheet.ready) await new Promise((done) => (sheet.done = done));
+    await sheet.loading;
     if (sheet.broken) return out;
     (image.width = width), (image.height = height);
     image.getContext("2d").drawImage(sheet.image, at.left, at.top, width, height, 0, 0, width, height);

@@ -42,7 +42,7 @@ export class Layers {
   }
 
   toggle() {
-    this.show([...this.kinds, ...this.whose], this.hidden.size > 0);
+    this.show(this.kinds, [...this.kinds].some((k) => this.hidden.has(k)));
   }
 
   _say() {
@@ -80,7 +80,7 @@ export class Layers {
       } else if (o.kind === "box" && box) {
         outline(ctx, all ? box : snap(box, thick), colour, o.who === "target" && this.whose.size > 1, thick, unit);
         labels.push([`${o.label ?? ""}${typeof o.score === "number" ? ` ${short(o.score)}` : ""}`, colour, ...box, y]);
-      } else if (o.kind === "text" && o.text) {
+      } else if (o.kind === "text" && o.text?.trim()) {
         if (box) labels.push([o.text, DARK, box[0], Math.min(box[1] + box[3], y + h - line), box[2], box[3], Infinity]);
         else labels.push([o.text, DARK, x, y + line * written++, w, h, Infinity]);
       }
@@ -96,7 +96,7 @@ export class Layers {
   /** A line of text on its ground, above a place where that is not above `least`, else below it; nothing where it is cut to less than a word, or would hide another. */
   _label(ctx, text, ground, x, y, least, unit, taken, enough = 1) {
     const high = parseFloat(ctx.font) * 1.25, wide = ctx.measureText(text).width + 4 * unit, at = y - high >= least ? y - high : y;
-    if (text.length < enough || (enough > 1 && taken.some((t) => t[0] < x + wide && x < t[1] && t[2] < at + high && at < t[3]))) return;
+    if (text.trim().length < enough || (enough > 1 && taken.some((t) => t[0] < x + wide && x < t[1] && t[2] < at + high && at < t[3]))) return;
     taken.push([x, x + wide, at, at + high]);
     ctx.fillStyle = ground;
     ctx.fillRect(x - unit / 2, at, wide, high);
