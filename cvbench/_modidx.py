@@ -1632,6 +1632,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'cvbench/slices/discover.py'),
                                          'cvbench.slices.discover._find_data': ( 'slices.discover.html#_find_data',
                                                                                  'cvbench/slices/discover.py'),
+                                         'cvbench.slices.discover._is_class': ( 'slices.discover.html#_is_class',
+                                                                                'cvbench/slices/discover.py'),
                                          'cvbench.slices.discover._load': ('slices.discover.html#_load', 'cvbench/slices/discover.py'),
                                          'cvbench.slices.discover._name_all': ( 'slices.discover.html#_name_all',
                                                                                 'cvbench/slices/discover.py'),

@@ -54,6 +54,15 @@ def test_the_planted_slice_is_found_and_named_by_its_conditions():
     assert e["impact"] == pytest.approx(e["n"] / held.sum() * e["effect"])
 
 
+def test_a_whole_class_comes_after_what_the_table_of_classes_does_not_tell():
+    hard = TRUTH == "ok"
+    report = discover_slices(model(np.where(WEAK, 0.7, 0.4), weak=WEAK | hard))
+    where = report.table["where"].tolist()
+    assert where[-1] == "target == 'ok'" and "material == 'steel' and light == 'dim'" in where[0]
+    impact = [s.evidence["impact"] for s in report]
+    assert impact[-1] == max(impact)
+
+
 def test_the_clean_twin_is_silent_and_says_what_could_have_been_seen():
     report = discover_slices(model(0.1, seed=2), embeddings=spread())
     assert len(report) == 0

@@ -8,6 +8,7 @@ __all__ = ['SliceReport', 'read_embeddings', 'discover_slices']
 # %% ../../nbs/47_slices.discover.ipynb #v47imports
 import json
 import os
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -41,7 +42,7 @@ from .slice import Candidate, Finder, Slice
 class SliceReport:
     "Slices on which a model is weak, confirmed on images that no finder saw"
 
-    slices: tuple[Slice, ...]  # The one with most impact first; `evidence` has the numbers
+    slices: tuple[Slice, ...]  # The one with most impact first, whole classes last; `evidence` has the numbers
     tried: pd.DataFrame = field(repr=False)  # All candidates: where, found_by, n … q, confirmed, explained_by
     about: dict[str, Any] = field(repr=False)  # data, model, run, split, n, held_out, q, level, finders, power …
     examples: dict[str, list[dict[str, Any]]] = field(
@@ -455,11 +456,16 @@ def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k:
         i, others = order[kept], [order[j] for j in absorbed]
         slices.append(_as_slice(found, i, rows[i], *names[i], others, names))
         tried.loc[others, "explained_by"] = names[i][0]
-    slices.sort(key=lambda s: -s.evidence["impact"])
+    slices.sort(key=lambda s: (_is_class(s.where), -s.evidence["impact"]))
     examples, images = _pictures(found, slices, ds, k)
     steps("done")
     steps.bar.close()
     return SliceReport(tuple(slices), tried, a, examples, images)
+
+
+def _is_class(where: str) -> bool:
+    "Whether a rule says no more than the table of classes does"
+    return re.fullmatch(r"target == ('[^']*'|\"[^\"]*\")", where) is not None
 
 
 def _complexity(c: Candidate) -> float:
