@@ -294,7 +294,9 @@ def test_tiles_show_what_is_annotated_where_it_is(opened, store, tmp_path):
     page.locator("[data-panel=gallery] .cvb-scroller").press("b")
     assert np.abs(np.array(colours(page, marked, [left, masked])) - 128).max() < 6
     toggles.first.click()
-    assert np.abs(np.array(colours(page, marked, [left])) - BLUE).max() < 40, "a box that was hidden with all others stays hidden"
+    assert np.abs(np.array(colours(page, marked, [left])) - BLUE).max() < 40, (
+        "a box that was hidden with all others stays hidden"
+    )
 
 
 @pytest.mark.browser
