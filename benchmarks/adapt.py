@@ -502,8 +502,9 @@ def answers(data: dict, test: list[dict], scores: list, model: str):
     p = np.asarray(scores, float)
     p /= p.sum(1, keepdims=True)
     ids, labels = [r["sample_id"] for r in test], [r["label"] for r in test]
+    own = {"source": [str(r["group"]) for r in test]}
     return make_predictions(
-        labels, p, data["classes"], "classification", ids, model_id=model, dataset_version=data["ref"]
+        labels, p, data["classes"], "classification", ids, metadata=own, model_id=model, dataset_version=data["ref"]
     )
 
 
@@ -527,11 +528,11 @@ def paired(test: list[dict], theirs: list, ours: list) -> tuple[float, float]:
 
 
 def sentence(theirs, ours) -> str:
-    "cvbench's own verdict on the first round"
+    "cvbench's own verdict on the first round, photos of one source taken together"
     from cvbench.evaluate.compare import compare
-    from cvbench.evaluate.evaluation import evaluate
 
-    return compare(evaluate(theirs), evaluate(ours)).sentence
+    repeated = len(set(theirs.table["source"].to_pylist())) < len(theirs)
+    return compare(theirs, ours, group="source" if repeated else None).sentence
 
 
 def print_cell(c: dict) -> None:
