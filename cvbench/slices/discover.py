@@ -109,6 +109,10 @@ def _sentences(r: SliceReport) -> list[str]:
     else:
         first = f"No weak slice was found {where}: {tried[0].lower()}{tried[1:]}."
     rate = f"At most {100 * a['q']:g} % of slices confirmed like this are expected to be chance."
+    if wide := sum(s.evidence["low"] < 0 for s in r.slices):
+        rate += (
+            f" {wide} only just passed: intervals allow for the choice of what is shown, and there reach below zero."
+        )
     return [first, *([rate] if k else []), *([_power_sentence(a)] if a["power"] else []), *a["notes"]]
 
 
