@@ -22,6 +22,7 @@ app = typer.Typer(
 
 _Run = Annotated[str, typer.Argument(help="Run id, or its folder.")]
 _Split = Annotated[str, typer.Option(help="Split to work on.")]
+_Group = Annotated[str | None, typer.Option(help="Column whose images are not independent: patient, track.")]
 _Format = Annotated[str | None, typer.Option(help="folder, manifest, coco, voc, yolo or hf; recognised by default.")]
 _Backbone = Annotated[str | None, typer.Option(help="timm or transformers name, local folder, pocket_vit.")]
 _Adapter = Annotated[str, typer.Option(help="probe, lora, dora, ia3, prompt or full.")]
@@ -278,19 +279,19 @@ def compare(
     a: Annotated[str, typer.Argument(help="Predictions or run: the one in place.")],
     b: Annotated[str, typer.Argument(help="Predictions or run: the challenger.")],
     split: _Split = "test",
+    group: _Group = None,
 ) -> None:
     "Whether B is better than A, by paired tests, in a sentence."
     from cvbench.evaluate.compare import compare as run_compare
-    from cvbench.evaluate.evaluation import evaluate as run_evaluate
 
-    typer.echo(run_compare(run_evaluate(_predictions(a, split)), run_evaluate(_predictions(b, split))).sentence)
+    typer.echo(run_compare(*(_predictions(p, split) for p in (a, b)), group=group).sentence)
 
 # %% ../nbs/99_cli.ipynb #slices
 @app.command()
 def slices(
     source: Annotated[str, typer.Argument(help="A run, predictions (.parquet), or for --accept a data set.")],
     split: _Split = "test",
-    group: Annotated[str | None, typer.Option(help="Column whose images are not independent: patient, track.")] = None,
+    group: _Group = None,
     embeddings: Annotated[
         str | None,
         typer.Option(help="Column of the data set made by embed, or none; the run's own features by default."),

@@ -7,11 +7,11 @@ import pytest
 from evaluate_simulation import Design
 
 from cvbench.core.predictions import make_predictions
-from cvbench.evaluate.compare import compare, mcnemar
+from cvbench.evaluate.compare import compare, mcnemar, sign_flip
 from cvbench.evaluate.evaluation import evaluate
 
 
-def pair(seed, n=150, gain=0.0, noise=0.8, classes=("a", "b", "c"), ids=None):
+def pair(seed, n=150, gain=0.0, noise=0.8, classes=("a", "b", "c"), ids=None, own=None):
     "Two models that see the same images, each with its own noise; b sees more by `gain`"
     rng = np.random.default_rng(seed)
     k = len(classes)
@@ -20,7 +20,9 @@ def pair(seed, n=150, gain=0.0, noise=0.8, classes=("a", "b", "c"), ids=None):
     for extra in (0.0, gain):
         logits = image + extra * np.eye(k)[place] + noise * rng.normal(size=(n, k))
         scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        yield make_predictions([classes[i] for i in place], scores, classes, sample_id=ids, model_id=f"m{extra}")
+        yield make_predictions(
+            [classes[i] for i in place], scores, classes, sample_id=ids, metadata=own, model_id=f"m{extra}"
+        )
 
 
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (5, 5), (3, 12), (21, 9), (200, 160)])
@@ -157,3 +159,53 @@ def test_html_is_escaped():
     html = compare(a, b, n_boot=20, names=(evil, evil))._repr_html_()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def in_groups(seed, groups=40, each=6, gain=0.0, together=2.5):
+    "Two equally good models with a difference of their own on every part, of which there are several images"
+    rng = np.random.default_rng(seed)
+    part, place = np.repeat(np.arange(groups), each), np.tile(np.arange(2), groups * each // 2)
+    image = rng.normal(size=groups * each)
+    for extra in (0.0, gain):
+        z = image + together * rng.normal(size=groups)[part] + 1.0 + extra
+        p = 1 / (1 + np.exp(-np.where(place == 1, z, -z)))
+        own = {"part": [f"p{i}" for i in part]}
+        yield make_predictions(
+            [("a", "b")[i] for i in place], np.stack([1 - p, p], 1), ("a", "b"), metadata=own, model_id=f"m{extra}"
+        )
+
+
+def test_equals_that_differ_by_group_are_called_equal_only_when_the_groups_are_told():
+    told, untold, pairs = 0, 0, 200
+    for seed in range(pairs):
+        a, b = in_groups(seed)
+        told += compare(a, b, n_boot=100, group="part").verdict != "unclear"
+        untold += compare(a, b, n_boot=100).verdict != "unclear"
+    assert told / pairs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / pairs)
+    assert untold / pairs > 0.2
+    found = [compare(*in_groups(seed, groups=150, gain=3.0), n_boot=100, group="part") for seed in range(5)]
+    assert [c.verdict for c in found] == ["better"] * 5
+    assert "in 150 groups of equal part" in found[0].sentence
+
+
+def test_groups_of_one_image_change_nothing():
+    a, b = pair(4, gain=0.3, own={"part": [str(i) for i in range(150)]})
+    one, two = compare(a, b, n_boot=200), compare(a, b, n_boot=200, group="part")
+    assert (two.p_value, two.p_exact) == pytest.approx((one.p_value, one.p_exact))
+    assert two.n_groups == one.n_groups == 150
+    np.testing.assert_allclose(two.metrics["high"], one.metrics["high"], atol=0.02)
+    with pytest.raises(ValueError, match="no column 'track'"):
+        compare(a, b, group="track")
+
+
+@pytest.mark.parametrize("gap", [(3, 1, -2), (5, 5, -1, 0), (1, -1, 2, 2, -4), (7,), (0, 0)])
+def test_the_sign_flip_test_counts_all_flips(gap):
+    from itertools import product
+
+    sums = [abs(sum(s * g for s, g in zip(signs, gap, strict=True))) for signs in product((1, -1), repeat=len(gap))]
+    assert sign_flip(np.array(gap))[1] == pytest.approx(np.mean([s >= abs(sum(gap)) for s in sums]))
+
+
+def test_an_image_without_a_group_stands_alone():
+    a, b = pair(5, n=60, own={"part": [None if i % 2 else f"p{i // 10}" for i in range(60)]})
+    assert compare(a, b, n_boot=50, group="part").n_groups == 30 + 6

@@ -30,8 +30,15 @@ def resample_weights(
     n_boot: int = 1000,  # Resamples
     random_state: int = 0,  # Seed
     megabytes: float = 8.0,  # Memory of a chunk; small ones stay in the processor's cache
+    groups: np.ndarray | None = None,  # (n,) images of equal value are drawn together
 ) -> Iterator[np.ndarray]:  # (n, resamples) float32, n_boot columns in all
     "Weights of images in stratified bootstrap resamples"
+    if groups is not None:
+        _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+        pure = (strata == strata[first][place]).all()  # else no group has a stratum, and all are drawn from one
+        strata = make_strata(strata[first]) if pure else np.zeros(len(first), int)
+        yield from (w[place] for w in resample_weights(strata, n_boot, random_state, megabytes))
+        return
     rng = np.random.default_rng(random_state)
     n = len(strata)
     order, count = np.argsort(strata, kind="stable"), np.bincount(strata)

@@ -524,11 +524,12 @@ def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], sear
         "high": float(high),
     }
     ids, others = table["sample_id"][inside], table["sample_id"][~inside]
+    group = _group_of(about, ev.samples)
     looks = [e for e in entry.events if e["event"] == "checked"]
     first, last = entry.events[0], looks[-1] if looks else None
-    row["since_first"], row["elsewhere"] = search.change(first, ids), search.change(first, others)
+    row["since_first"], row["elsewhere"] = search.change(first, ids, group), search.change(first, others, group)
     if last and last.get("model") not in (first.get("model"), ev.model_id):
-        row["since_previous"] = search.change(last, ids)
+        row["since_previous"] = search.change(last, ids, group)
     was_fixed = "fixed" in [e["status"] for e in looks if e.get("predictions") != ev.predictions_id][-1:]
     worse, better = row["p"] <= 0.05, row["since_first"] is not None and row["since_first"][1] > 0
     came_back = was_fixed or (entry.status == "came back")
@@ -616,7 +617,7 @@ class _Earlier:
         "The samples with properties of their images, where the data set is in the store"
         return table if self._properties is None else self._properties
 
-    def change(self, event: Mapping[str, Any], ids: pd.Series) -> tuple[float, float, float] | None:
+    def change(self, event: Mapping[str, Any], ids: pd.Series, group: str | None) -> tuple[float, float, float] | None:
         "By how much more of these images are right since the model of an event, with interval"
         model = str(event.get("model") or "")
         if not model or model == self.ev.model_id or len(ids) < 2:
@@ -627,7 +628,7 @@ class _Earlier:
         now = _only(self.ev.predictions, ids)
         for then in self.known[model]:
             try:
-                row = compare(_only(then, ids), now, metric, how="common")._row()
+                row = compare(_only(then, ids), now, metric, how="common", group=group)._row()
             except ValueError:  # no image in common, or other labels
                 continue
             if row["n"] > len(ids) / 2:
