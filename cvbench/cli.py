@@ -257,12 +257,14 @@ def _predictions(source: str, split: str):
 # %% ../nbs/99_cli.ipynb #evaluate
 @app.command()
 def evaluate(
-    source: Annotated[str, typer.Argument(help="Predictions (.parquet), or a run.")], split: _Split = "test"
+    source: Annotated[str, typer.Argument(help="Predictions (.parquet), or a run.")],
+    split: _Split = "test",
+    group: _Group = None,
 ) -> None:
     "Every metric with its interval."
     from cvbench.evaluate.evaluation import evaluate as run_evaluate
 
-    ev = run_evaluate(_predictions(source, split))
+    ev = run_evaluate(_predictions(source, split), group=group)
     typer.echo(f"{ev.headline}\n\n{ev.metrics.to_string(index=False)}")
     _ask_ledger(ev)
 

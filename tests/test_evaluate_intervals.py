@@ -95,3 +95,41 @@ def test_more_images_narrower_intervals_and_higher_level_wider_ones():
         return (lambda m: m.high - m.low)(evaluate(Design(n, (0.5, 0.5), 2.0).predictions(0), 200, level).headline)
 
     assert width(1600, 0.95) < 0.6 * width(400, 0.95) < 0.6 * width(400, 0.99)
+
+
+def photos_of_parts(seed, parts=60):
+    "A model whose luck with a part decides over the one to ten photos of it; its true accuracy is .7 at every size"
+    rng = np.random.default_rng(seed)
+    part = np.repeat(np.arange(parts), 1 + np.arange(parts) % 10)
+    sure, place = rng.beta(1.4, 0.6, parts)[part], rng.integers(0, 2, len(part))
+    right = rng.random(len(part)) < sure
+    p = np.where(right == (place == 1), 0.8, 0.2)
+    labels = [("a", "b")[i] for i in place]
+    return make_predictions(labels, np.stack([1 - p, p], 1), ("a", "b"), metadata={"part": part.tolist()})
+
+
+def test_groups_drawn_together_are_covered_and_drawn_apart_they_are_not():
+    held = {None: 0, "part": 0}
+    for seed in range(SETS):
+        preds = photos_of_parts(seed)
+        for group in held:
+            m = evaluate(preds, n_boot=150, random_state=seed, group=group).metric("accuracy")
+            held[group] += m.low <= 0.7 <= m.high
+    assert 0.93 - NOISE <= held["part"] / SETS <= 0.97 + NOISE
+    assert held[None] / SETS < 0.85
+
+
+def test_an_evaluation_remembers_its_groups(tmp_path):
+    from cvbench.evaluate.evaluation import load_evaluation, save_evaluation
+
+    preds = photos_of_parts(0)
+    plain, ev = evaluate(preds, n_boot=50), evaluate(preds, n_boot=50, group="part")
+    kept = load_evaluation(save_evaluation(ev, tmp_path / "e.parquet"))
+    assert (kept.group, kept.id) == ("part", ev.id) != (None, plain.id)
+    assert "groups of equal part" in repr(ev) and "groups" not in repr(plain)
+    part = kept.where("part < 30")
+    assert part.group == "part" and part.headline.low < plain.where("part < 30").headline.low
+    perfect = make_predictions(["a"] * 40, np.tile([0.9, 0.1], (40, 1)), ("a", "b"), metadata={"part": [0, 1] * 20})
+    assert evaluate(perfect, n_boot=20, group="part").headline.low < evaluate(perfect, n_boot=20).headline.low < 1
+    with pytest.raises(ValueError, match="no column 'patient'"):
+        evaluate(preds, group="patient")

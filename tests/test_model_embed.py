@@ -41,6 +41,12 @@ def altered(model):
     return model
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    "Where engines beside torch run"
+    monkeypatch.setenv("CVBENCH_DEVICE", "cpu")
+
+
 @pytest.fixture(scope="module")
 def inspection(tmp_path_factory):
     return commit(make_inspection(40, frames=1), name="inspection", store=tmp_path_factory.mktemp("store"))

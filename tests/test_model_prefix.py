@@ -121,10 +121,10 @@ def test_a_damaged_row_a_cut_file_and_a_foreign_folder_are_computed_again():
 def test_a_budget_too_small_is_a_sentence_not_an_error(monkeypatch):
     ds = digits()
     monkeypatch.setenv("CVBENCH_CACHE_GB", "0.0001")
-    run = train(small(ds, ONE), ds, epochs=4, tracker="off", name="poor")
+    run = train(small(ds, ONE), ds, epochs=4, precision="fp32", tracker="off", name="poor")
     assert "the budget is 0.00 GB (cache_gb)" in run.summary["cache"] and run.summary["disk_mb"] == 0
     monkeypatch.delenv("CVBENCH_CACHE_GB")
-    rich = train(small(ds, ONE), ds, epochs=4, tracker="off", name="rich")
+    rich = train(small(ds, ONE), ds, epochs=4, precision="fp32", tracker="off", name="rich")
     assert rich.summary["disk_mb"] > 0
     assert rich.summary["val_loss"] == pytest.approx(run.summary["val_loss"], rel=1e-2)
 

@@ -69,7 +69,9 @@ def port():
 
 
 def environment(store):
-    return os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    "Without a GPU, for two processes may not share one"
+    plain = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | plain | {"CVBENCH_STORE": str(store)}
 
 
 def launch(store, *command, workers=2):

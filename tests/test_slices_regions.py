@@ -86,6 +86,7 @@ def test_a_slice_of_each_kind_is_found_and_confirmed_and_its_clean_twin_is_silen
     sure = find_and_confirm(table, x, error)
     inside = inside_of(sure[0], table, x)
     assert truth[inside].mean() > 0.9 and (truth & inside).sum() > 0.6 * truth.sum()
+    assert not find_and_confirm(*make_kind(kind, planted=False)[:3])
     false = sum(len(find_and_confirm(*make_kind(kind, seed, planted=False)[:3])) > 0 for seed in range(10))
     assert false <= 3  # At q = 0.1 one in ten is expected, and more than three once in 78 times
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ..core.predictions import Predictions
 from ..core.tasks import get_task
-from .evaluation import Evaluation, _tidy, _View, _views
+from .evaluation import Evaluation, _tidy, _View, _views, find_groups
 from .intervals import _spread, _z, resample_weights
 from .metrics import _BINS, metric_kinds
 
@@ -246,13 +246,15 @@ def compare(
     stratify: bool | None = None,  # As in `evaluate`
     how: str = "same",  # "same" images in both, or those they have in "common"
     names: tuple[str, str] = ("A", "B"),  # For the sentence
-    group: str | None = None,  # Column whose images are not independent: patient, track, video
+    group: str
+    | None = None,  # Column whose images are not independent, such as patient; by default what `b` was evaluated with
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     one, two = _align(_predictions(a), _predictions(b), how)
     view, other = (_views[p.task](p) for p in (one, two))
     strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
-    groups = None if group is None else _units(two, group)
+    group = group or getattr(b, "group", None)
+    groups = find_groups(two, group)
     metrics = _differences(view, other, strata, groups, n_boot, random_state, level, one.classes)
     metric = metric or get_task(one.task).headline
     overall = metrics["metric"][metrics["class"].isna()].tolist()
@@ -276,15 +278,6 @@ def compare(
         group,
         len(gap),
     )
-
-
-def _units(p: Predictions, group: str) -> np.ndarray:
-    "What is drawn independently, a number for each image: its group, or itself where it has none"
-    if group not in p.table.column_names:
-        raise ValueError(f"there is no column {group!r} to group by. There are {', '.join(p.table.column_names)}.")
-    known = p.table[group].to_pandas()
-    alone = pd.Series([f"id:{i}" for i in p.table["sample_id"].to_pylist()])
-    return pd.factorize(alone.where(known.isna(), "group:" + known.astype(str)))[0]
 
 
 def _predictions(p: Evaluation | Predictions) -> Predictions:

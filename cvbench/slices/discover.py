@@ -22,9 +22,10 @@ import pandas as pd
 from ..core.files import read_json, write_json
 from ..data.dataset import Dataset, checkout
 from ..evaluate.evaluation import Evaluation
+from ..evaluate.intervals import unit_keys
 from . import _page
 from .conditions import ConditionFinder
-from .confirm import confirm, find_rows, merge, smallest_effect, split_halves, unit_keys
+from .confirm import confirm, find_rows, merge, smallest_effect, split_halves
 from cvbench.slices.describe import (
     ImageText,
     name_region,

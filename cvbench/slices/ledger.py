@@ -34,7 +34,8 @@ from ..core.settings import load_settings
 from ..data.dataset import Dataset, checkout
 from ..evaluate.compare import compare
 from ..evaluate.evaluation import Evaluation
-from .confirm import against_rest, difference_interval, find_rows, split_halves, unit_keys
+from ..evaluate.intervals import unit_keys
+from .confirm import against_rest, difference_interval, find_rows, split_halves
 from .properties import add_properties, find_properties
 from .slice import Slice
 
