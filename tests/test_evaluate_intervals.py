@@ -6,7 +6,7 @@ from evaluate_simulation import Design, coverage
 
 from cvbench.core.predictions import make_predictions
 from cvbench.evaluate.evaluation import evaluate
-from cvbench.evaluate.intervals import bootstrap, interval, make_strata, resample_weights, wilson
+from cvbench.evaluate.intervals import bootstrap, interval, make_strata, resample_weights, unit_keys, wilson
 
 SETS = 300
 NOISE = 2 * np.sqrt(0.95 * 0.05 / SETS)  # of a share of 95 % in as many sets, two standard errors
@@ -133,3 +133,38 @@ def test_an_evaluation_remembers_its_groups(tmp_path):
     assert evaluate(perfect, n_boot=20, group="part").headline.low < evaluate(perfect, n_boot=20).headline.low < 1
     with pytest.raises(ValueError, match="no column 'patient'"):
         evaluate(preds, group="patient")
+
+
+def test_few_groups_are_covered_too():
+    held = 0
+    for seed in range(SETS):
+        rng = np.random.default_rng(seed)
+        part = np.repeat(np.arange(6), 20)
+        right = rng.random(120) < np.clip(rng.normal(0.7, 0.12, 6), 0, 1)[part]
+        p = np.where(right, 0.8, 0.2)
+        preds = make_predictions(["a"] * 120, np.stack([p, 1 - p], 1), ("a", "b"), metadata={"part": part.tolist()})
+        m = evaluate(preds, n_boot=150, random_state=seed, group="part").metric("accuracy")
+        held += m.low <= 0.7 <= m.high
+    assert 0.93 - NOISE <= held / SETS <= 0.97 + NOISE
+
+
+def test_one_group_tells_nothing():
+    preds = photos_of_parts(0)
+    preds = make_predictions(
+        preds.table["target"].to_pylist(), preds.scores, preds.classes, metadata={"part": [1] * len(preds)}
+    )
+    ev = evaluate(preds, n_boot=50, group="part")
+    assert ev.metrics["low"].isna().all() and not ev.stratify
+
+
+def test_a_group_keeps_its_name_when_another_value_goes_missing():
+    import pandas as pd
+
+    table = pd.DataFrame({"sample_id": list("abcd"), "part": [7, 7, 8, 9]})
+    missing = table.assign(part=[7, 7, 8, None])
+    assert (
+        unit_keys(table, "part")[:3].tolist()
+        == unit_keys(missing, "part")[:3].tolist()
+        == ["group:7"] * 2 + ["group:8"]
+    )
+    assert unit_keys(missing, "part")[3] == "id:d"

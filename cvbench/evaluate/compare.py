@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ..core.predictions import Predictions
 from ..core.tasks import get_task
 from .evaluation import Evaluation, _tidy, _View, _views, find_groups
-from .intervals import _spread, _z, resample_weights
+from .intervals import _least_spread, _spread, _z, resample_weights
 from .metrics import _BINS, metric_kinds
 
 # %% ../../nbs/34_evaluate.compare.ipynb #align
@@ -109,6 +109,7 @@ def _differences(
 ) -> pd.DataFrame:
     measures = [v.measure(_BINS) for v in (a, b)]
     value = [measure() for measure in measures]
+    z = _z(level, None if groups is None else len(set(groups)))
     names = [m for m in metric_kinds if m in value[0]]
     drawn: dict[str, list[np.ndarray]] = {m: [] for m in names}
     for w in resample_weights(strata, n_boot, random_state, groups=groups):
@@ -120,8 +121,9 @@ def _differences(
         overall, difference = value[0][m].ndim == 0, value[1][m] - value[0][m]
         error = _spread(np.concatenate(drawn[m], axis=-1))
         if m in ("accuracy", "subset_accuracy"):
-            error = np.maximum(error, _least_error(_gaps(a.correct, b.correct, groups)))
-        half = np.where((error > 0) & np.isfinite(difference), _z(level) * error, np.nan)
+            error = np.maximum(error, _least_error(a.correct, b.correct, groups))
+        told = (error > _least_spread(difference)) & np.isfinite(difference)
+        half = np.where(told, z * error, np.nan)
         n, most = len(a.correct) if overall else a.counts[2], 1.0 if metric_kinds[m].share else np.inf
         columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
         bounds = {"low": np.maximum(difference - half, -most), "high": np.minimum(difference + half, most)}
@@ -135,9 +137,10 @@ def _gaps(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> np.ndarray
     return gap if groups is None else np.bincount(np.unique(groups, return_inverse=True)[1], gap).astype(int)
 
 
-def _least_error(gap: np.ndarray) -> float:
-    n, fixed, broken = len(gap), (gap > 0).sum(), (gap < 0).sum()
-    return float(np.sqrt((fixed + broken + 1 - (fixed - broken) ** 2 / (n + 2)) / (n + 2) ** 2))
+def _least_error(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
+    n, differ, gap = len(a), int((a != b).sum()), _gaps(a, b, groups)
+    alike = max(1.0, (gap**2).sum() / differ) if differ else n / len(gap)  # Images that count as one
+    return float(np.sqrt(alike * (differ + 1) - gap.sum() ** 2 / (len(gap) + 2)) / (n + 2 * alike))
 
 # %% ../../nbs/34_evaluate.compare.ipynb #Comparison
 @dataclass(frozen=True, eq=False)
@@ -227,7 +230,9 @@ def _sentence(c: Comparison) -> str:
         return f"{b} is {c.verdict}{' than ' + a if a != 'A' else ''}: {_change(row)} on {images}; {test}."
     if np.isnan(row["low"]):
         return f"No difference can be shown: {metric_kinds[c.metric].label} of {b} minus {a} is {_change(row, False)} on {images}, and its interval is not defined."
-    seen = 2.8 * (row["high"] - row["low"]) / 2 / _z(c.level)  # found in four of five such comparisons
+    seen = (
+        2.8 * (row["high"] - row["low"]) / 2 / _z(c.level, c.n_groups if c.group else None)
+    )  # found in four of five such comparisons
     size = f"{100 * seen:.1f} points" if metric_kinds[c.metric].share else f"{seen:.3f}"
     few = "too few to tell models apart unless they differ by" if c.n_groups < 100 else "enough to find a difference of"
     return (
@@ -247,14 +252,14 @@ def compare(
     how: str = "same",  # "same" images in both, or those they have in "common"
     names: tuple[str, str] = ("A", "B"),  # For the sentence
     group: str
-    | None = None,  # Column whose images are not independent, such as patient; by default what `b` was evaluated with
+    | None = None,  # Column whose images are not independent, such as patient; by default what they were evaluated with
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     one, two = _align(_predictions(a), _predictions(b), how)
     view, other = (_views[p.task](p) for p in (one, two))
     strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
-    group = group or getattr(b, "group", None)
-    groups = find_groups(two, group)
+    group = group or getattr(b, "group", None) or getattr(a, "group", None)
+    groups = find_groups(next((p for p in (two, one) if group in p.metadata), two), group)
     metrics = _differences(view, other, strata, groups, n_boot, random_state, level, one.classes)
     metric = metric or get_task(one.task).headline
     overall = metrics["metric"][metrics["class"].isna()].tolist()

@@ -26,7 +26,7 @@ from ..core.files import atomic_path, fingerprint
 from ..core.predictions import Predictions, load_predictions, prediction_schema
 from ..core.settings import load_settings
 from ..core.tasks import get_task
-from .intervals import bootstrap, calibration_interval, interval, make_strata, unit_keys
+from .intervals import bootstrap, calibration_interval, interval, keep_strata, make_strata, unit_keys
 from cvbench.evaluate.metrics import (
     _BINS,
     class_counts,
@@ -465,13 +465,14 @@ def _evaluate(
     view = _views[preds.task](preds)
     measure = view.measure(bins, only)
     stratify = view.stratify if stratify is None else stratify
-    strata = view.strata if stratify else np.zeros(len(preds), int)
     groups = find_groups(preds, group)
+    stratify = stratify and keep_strata(view.strata, groups)
+    strata = view.strata if stratify else np.zeros(len(preds), int)
     value, drawn = measure(), bootstrap(measure, strata, n_boot, random_state, groups)
     chance = _chance(*view.decisions, bins)
-    own = 1.0 if groups is None else len(set(groups)) / len(groups)  # independent witnesses an image
-    metrics = _metrics(preds, view, value, drawn, chance, level, own)
-    calibration = _calibration(view, value, drawn, bins, level) if "bin_gap" in value else pd.DataFrame()
+    units = None if groups is None else len(set(groups))
+    metrics = _metrics(preds, view, value, drawn, chance, level, units)
+    calibration = _calibration(view, value, drawn, bins, level, units) if "bin_gap" in value else pd.DataFrame()
     return Evaluation(
         preds,
         metrics,
@@ -501,10 +502,11 @@ def find_groups(
 
 # %% ../../nbs/33_evaluate.evaluation.ipynb #metrics
 def _metrics(
-    preds: Predictions, view: _View, value: dict, drawn: dict, chance: np.ndarray, level: float, own: float = 1.0
+    preds: Predictions, view: _View, value: dict, drawn: dict, chance: np.ndarray, level: float, units: int | None
 ) -> pd.DataFrame:
     hits, predicted, actual = view.counts
     n, there = len(preds), actual[actual > 0]
+    own = 1.0 if units is None else units / n  # independent witnesses an image
     even = len(there) ** 2 / np.sum(1 / there) if len(there) else n  # images that would tell as much, evenly spread
     shown = {"precision": predicted}
     told = {"precision": predicted, "f1": np.maximum(predicted, actual), "auroc": np.minimum(actual, n - actual)}
@@ -517,10 +519,10 @@ def _metrics(
     ):
         one = value[name].ndim == 0
         if name == "calibration_error":
-            low, high = calibration_interval(value["bin_gap"], drawn["bin_gap"], chance, level)
+            low, high = calibration_interval(value["bin_gap"], drawn["bin_gap"], chance, level, units)
         else:
             images = (even if name.startswith(("macro", "balanced")) else n) if one else told.get(name, actual)
-            low, high = interval(value[name], drawn[name], own * images, level, metric_kinds[name].share)
+            low, high = interval(value[name], drawn[name], own * images, level, metric_kinds[name].share, units)
         out[name] = {"value": value[name], "low": low, "high": high, "n": (n if one else shown.get(name, actual)) + 0.0}
     return _tidy(out, preds.classes)
 
@@ -545,9 +547,10 @@ def _chance(probability: np.ndarray, outcome: np.ndarray, bins: int) -> np.ndarr
     return np.sqrt(np.bincount(place, np.clip(p * (1 - p), 0, None), bins)) / len(p)
 
 
-def _calibration(view: _View, value: dict, drawn: dict, bins: int, level: float) -> pd.DataFrame:
+def _calibration(view: _View, value: dict, drawn: dict, bins: int, level: float, units: int | None) -> pd.DataFrame:
     n, confidence, accuracy = reliability(*view.decisions, bins)
-    low, high = interval(accuracy, drawn["bin_accuracy"], np.minimum(n, len(view.correct)), level)
+    own = 1.0 if units is None else units / len(view.correct)
+    low, high = interval(accuracy, drawn["bin_accuracy"], own * np.minimum(n, len(view.correct)), level, groups=units)
     edges = np.linspace(0, 1, bins + 1)
     columns = {"bin": np.arange(bins), "start": edges[:-1], "end": edges[1:], "n": n.astype(int)}
     return pd.DataFrame({**columns, "confidence": confidence, "accuracy": accuracy, "low": low, "high": high})
