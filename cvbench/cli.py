@@ -10,6 +10,7 @@ __all__ = ['app', 'demo', 'run', 'ingest', 'log', 'adapt', 'sweep', 'distill', '
 import os
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -306,15 +307,10 @@ def slices(
     reason: Annotated[str, typer.Option(help="Why it is accepted.")] = "",
 ) -> None:
     "Where the model is weak: found on one half of the images, confirmed on the other."
-    from cvbench.slices.ledger import accept_slice, read_ledger
-
     if accept:
-        data = (
-            source
-            if not source.endswith(".parquet") and len(read_ledger(source))
-            else _predictions(source, split).dataset_version
-        )
-        typer.echo(accept_slice(accept, reason, data))
+        from cvbench.slices.ledger import accept_slice
+
+        typer.echo(accept_slice(accept, reason, _data_of(source, split)))
         return
     from cvbench.evaluate.evaluation import evaluate as run_evaluate
     from cvbench.slices.discover import discover_slices
@@ -328,6 +324,26 @@ def slices(
     if enter and len(found):
         typer.echo(found.to_ledger())
     _ask_ledger(ev)
+
+
+def _data_of(source: str, split: str) -> str:
+    "The data set whose ledger is meant: by its name, or by the predictions of a run"
+    from cvbench.slices.ledger import ledger_path, read_ledger
+
+    name = Path(source).name == source and not source.endswith(".parquet")
+    if name and len(read_ledger(source)):
+        return source
+    try:
+        data = _predictions(source, split).dataset_version
+    except FileNotFoundError as e:
+        if not name:
+            raise
+        raise FileNotFoundError(
+            f"{source!r} is no data set with slices in a ledger ({ledger_path(source)}), nor a run: {e}"
+        ) from None
+    if not data:
+        raise ValueError(f"the predictions of {source} name no data set, so no ledger is theirs. Pass the data set.")
+    return data
 
 
 def _own_features(source: str, ev: Any) -> Any:
@@ -403,10 +419,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("cvbench: stopped; the same command goes on where it was", err=True)
         sys.exit(130)
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as e:
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, LookupError) as e:
         if os.environ.get("CVBENCH_TRACEBACK"):
             raise
-        typer.echo(f"cvbench: {e}", err=True)
+        said = e.args[0] if isinstance(e, KeyError) and e.args else e  # as text, a KeyError is in quotes
+        typer.echo(f"cvbench: {said}", err=True)
         sys.exit(1)
 
 # %% ../nbs/99_cli.ipynb #6b767021

@@ -100,6 +100,50 @@ def test_errors_are_one_line_that_says_what_to_do(args, says, tmp_path):
     assert says in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def with_ledger(store):
+    "A data set with one known slice, and a run that predicted it"
+    import numpy as np
+
+    from cvbench.core.files import write_json
+    from cvbench.core.predictions import make_predictions, save_predictions
+    from cvbench.slices.ledger import add_slices
+    from cvbench.slices.slice import Slice
+
+    add_slices([Slice("dim light", "light == 'dim'")], "parts@v1")
+    run = store / "runs" / "parts-1"
+    preds = make_predictions(["a", "b"], np.eye(2), ["a", "b"], dataset_version="parts@v1")
+    save_predictions(preds, run / "predictions" / "test.parquet")
+    save_predictions(make_predictions(["a", "b"], np.eye(2), ["a", "b"]), store / "unnamed.parquet")
+    write_json(run / "run.json", {"id": "parts-1", "config": {}})
+    return store
+
+
+@pytest.mark.parametrize(
+    "source", ["parts", "parts@v1", "parts-1", "runs/parts-1", "runs/parts-1/predictions/test.parquet"]
+)
+def test_a_slice_is_accepted_by_data_set_run_folder_or_predictions(source, with_ledger):
+    done = cvbench(
+        "slices", source, "--accept", "dim light", "--reason", "lamps in May", cwd=with_ledger, PYTHONPATH=str(ROOT)
+    )
+    assert done.returncode == 0 and "accepted   dim light (lamps in May)" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "says"),
+    [
+        ("parts", "nope", "cvbench: no slice 'nope' in "),
+        ("parts-1", "nope", "cvbench: no slice 'nope' in "),
+        ("partz", "dim light", "'partz' is no data set with slices in a ledger"),
+        ("partz", "dim light", "nor a run: no run 'partz' in"),
+        ("unnamed.parquet", "dim light", "name no data set"),
+    ],
+)
+def test_accepting_what_is_not_there_says_where_it_was_looked_for(source, name, says, with_ledger):
+    done = cvbench("slices", source, "--accept", name, "--reason", "x", cwd=with_ledger, PYTHONPATH=str(ROOT))
+    assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_wheel_works_outside_the_repository(tmp_path):
     "Built, unpacked and run elsewhere, without the checkout on the path"
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from cvbench.core.predictions import make_predictions, save_predictions
@@ -21,6 +23,7 @@ from cvbench.slices.ledger import (
     read_ledger,
     reopen_slice,
 )
+from cvbench.slices.regions import MixtureFinder, RegionFinder
 from cvbench.slices.slice import Slice
 
 DIM = Slice("dim light", "light == 'dim'", evidence={"error": 0.4, "split": "test"})
@@ -30,7 +33,25 @@ def lines(data="parts"):
     return ledger_path(data).read_text().splitlines()
 
 
+def weak_place(finder=RegionFinder):
+    "A region as it stands in a ledger, and what it was found on"
+    rng = np.random.default_rng(0)
+    x, spot = rng.normal(size=(600, 8)), np.arange(600) < 60
+    x[spot] += 4
+    wrong = rng.random(600) < np.where(spot, 0.6, 0.05)
+    table = pd.DataFrame({"sample_id": [f"{i:05d}" for i in range(600)], "target": "ok"})
+    table["pred"] = np.where(wrong, "dent", "ok")
+    return json.loads(json.dumps(finder().fit(table, x, wrong.astype(float)).candidates_[0].region)), table, x
+
+
+def line_of(**fields):
+    return json.dumps({"event": "found", "name": "new", "where": "a == 1"} | fields)
+
+
 # Edited by hand, merged, cut off
+
+PLACE = weak_place()[0]
+DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -51,6 +72,21 @@ def lines(data="parts"):
         ("<<<<<<< HEAD", "merge that was not resolved"),
         ("[1, 2]", "it is no event"),
         (json.dumps({"event": "found", "name": "n" * 10_000, "where": "a == 1"}), "1 to 200 characters"),
+        (line_of(evidence={"error": "abc"}), "'error' must be a number, or null. Got 'abc'"),
+        (line_of(evidence={"rest_error": [0.1]}), "'rest_error' must be a number"),
+        (line_of(evidence={"error": 1}).replace("1}}", "1e999}}"), "'error' must be a number"),
+        (line_of(evidence={"seed": "x"}), "'seed' must be a whole number"),
+        (line_of(evidence={"group": ["patient"]}), "'group' must be the name of a column"),
+        (line_of(evidence={"split": {"test": 1}}), "'split' must be a name, or a list of names"),
+        (line_of(evidence={"split": ["test", 1]}), "'split' must be a name, or a list of names"),
+        ('{"event": "checked", "name": "dim light", "status": "fixed", "error": "abc"}', "'error' must be a number"),
+        (line_of(region={k: v for k, v in PLACE.items() if k != "basis"}), "its region lacks 'basis'"),
+        (line_of(region={k: v for k, v in PLACE.items() if k != "threshold"}), "its region lacks 'threshold'"),
+        (line_of(region=PLACE | {"basis": "abc"}), "its region cannot be read"),
+        (line_of(region=PLACE | {"reach": None}), "its region cannot be read"),
+        (line_of(region=PLACE | {"threshold": "high"}), "its region cannot be read"),
+        (line_of(region=PLACE | {"kind": ["nearest"]}), "its region cannot be read"),
+        (line_of(evidence={"deep": 0}).replace("0}}", DEEP + "}}"), "nested too deeply"),
     ],
 )
 def test_a_line_broken_by_hand_is_named_and_nothing_is_lost(line, message):
@@ -64,6 +100,28 @@ def test_a_line_broken_by_hand_is_named_and_nothing_is_lost(line, message):
     with pytest.raises(ValueError, match="line 2"):
         add_slices([Slice("new", "a == 1")], "parts")
     assert path.read_bytes() == before
+
+
+def test_a_last_line_without_end_that_is_nested_too_deeply_is_named():
+    add_slices([DIM], "parts")
+    path = ledger_path("parts")
+    path.write_text(path.read_text() + DEEP)
+    with pytest.raises(ValueError, match="line 2: it is nested too deeply"):
+        read_ledger("parts")
+
+
+@pytest.mark.parametrize("finder", [RegionFinder, MixtureFinder])
+def test_a_region_as_it_was_found_is_read_and_asked(finder):
+    region, table, x = weak_place(finder)
+    add_slices(
+        [Slice("a place", region=region | {"embedding": "e"}, evidence={"split": ["test"], "error": None})], "parts"
+    )
+    preds = make_predictions(
+        table["target"].tolist(), np.c_[table["pred"] == "ok", table["pred"] != "ok"], ["ok", "dent"],
+        sample_id=table["sample_id"], dataset_version="parts@v1", model_id="one",
+    )  # fmt: skip
+    told = check_ledger(evaluate(preds, 50), {"e": x})
+    assert told.table["status"][0] == "still open" and told.table["n"][0] > 10
 
 
 def test_bytes_that_are_no_text_are_named():
@@ -256,7 +314,32 @@ def test_fixed_then_come_back_with_paired_intervals_and_neighbours_unharmed():
     assert "came back: dim light" in repr(back)
     assert check_ledger(four, before=[one, three]).table["status"][0] == "came back"
     assert check_ledger(two, before=[one, four]).table["status"][0] == "fixed"
-    assert [json.loads(x)["status"] for x in lines()[1:]] == ["still open", "fixed", "came back", "came back", "fixed"]
+    assert [json.loads(x)["status"] for x in lines()[1:]] == ["still open", "fixed", "came back", "came back"]
+
+
+@pytest.mark.parametrize(
+    ("course", "last"),
+    [
+        (["open", "fixed", "unclear"], "came back"),
+        (["open", "fixed", "worse", "accepted"], "came back"),
+        (["open", "fixed", "accepted", "reopened"], "came back"),
+        (["open", "unclear"], "still open"),
+        (["open", "accepted", "reopened"], "still open"),
+    ],
+)
+def test_what_was_once_fixed_and_is_worse_again_came_back_whatever_lies_between(course, last):
+    add_slices([DIM], "parts@v1", model="one")
+    one = model("one", 0.5)
+    for step in course:
+        if step == "accepted":
+            accept_slice("dim light", "why", "parts")
+        elif step == "reopened":
+            reopen_slice("dim light", "parts")
+        else:
+            asked = one if step == "open" else model(step, 0.5 if step == "worse" else 0.1)
+            check_ledger(asked, before=[] if step == "unclear" else [one])  # not paired, so not shown to be better
+    told = check_ledger(model("late", 0.5), before=[one])
+    assert told.table["status"][0] == last
 
 
 def test_an_evaluation_says_that_slices_are_known():
@@ -264,7 +347,15 @@ def test_an_evaluation_says_that_slices_are_known():
     assert "known weak slice" not in repr(ev)
     add_slices([DIM, Slice('a "quoted" name', "metal == 'steel'")], "parts@v1", model="one")
     accept_slice("dim light", "why", "parts")
-    assert "2 known weak slices of this data set: check_ledger(ev)" in repr(ev) and "known weak" in ev._repr_html_()
+    assert "1 known weak slice of this data set: check_ledger(ev)" in repr(ev) and "known weak" in ev._repr_html_()
+    reopen_slice("dim light", "parts")
+    assert "2 known weak slices" in repr(ev)
+    check_ledger(ev, before=[model("one", 0.5)])
+    assert read_ledger("parts")["dim light"].status == "fixed" and "known weak" not in repr(ev)
+    path = ledger_path("parts")
+    moved = [json.dumps(dict(reversed(json.loads(x).items()))) for x in lines()]  # keys in another order
+    path.write_text("\n".join([*moved[:2], "half a li", "[1]", *moved[:3]]))
+    assert "1 known weak slice " in repr(ev)
 
 
 def test_asking_twice_writes_once_and_asking_without_record_never():
@@ -275,6 +366,10 @@ def test_asking_twice_writes_once_and_asking_without_record_never():
     check_ledger(two)
     check_ledger(two)
     assert len(lines()) == 2
+    three = model("three", 0.5)
+    for asked in (three, two, three, two):
+        check_ledger(asked)
+    assert len(lines()) == 3
 
 
 def test_no_longer_significant_is_not_fixed():
@@ -302,6 +397,8 @@ def test_earlier_predictions_are_found_in_the_store(store):
     add_slices([Slice("brass", "metal == 'brass'")], "parts@v1", model="gone")
     told = check_ledger(model("three", 0.1))
     assert told.table["since_first"][1] is None and "not in this store" in told.table["note"][1]
+    add_slices([Slice("steel", "metal == 'steel'")], "parts@v1")
+    assert "names no model" in check_ledger(model("three", 0.1)).table["note"][2]
 
 
 def test_what_cannot_be_judged_says_why_and_is_not_recorded():
@@ -316,22 +413,77 @@ def test_what_cannot_be_judged_says_why_and_is_not_recorded():
     assert told.table["status"].tolist() == ["unclear", "not judged", "not judged", "not judged"]
 
 
+@pytest.mark.parametrize(
+    ("found", "now", "note"),
+    [
+        ("test, val", ["test", "val"], ""),
+        ("test, val", ["test"], ""),
+        (["test", "val"], ["val"], ""),
+        ("nan", [None], ""),
+        ("None, test", [None, "test"], ""),
+        ("val", ["test", "train", "val"], "found on val, and these are images of test, train."),
+        (["test", "val"], ["train"], "found on test, val, and these are images of train."),
+        ("test", ["test", None], "found on test, and these are images of no split."),
+        ("nan", ["test"], "found on no split, and these are images of test."),
+    ],
+)
+def test_a_slice_of_several_splits_or_none_is_judged_on_these_and_on_no_others(found, now, note):
+    add_slices([Slice("dim light", "light == 'dim'", evidence={"split": found})], "parts@v1", model="one")
+    preds = model("two", 0.5).predictions
+    splits = pa.array(np.resize(np.array(now, object), N).tolist(), pa.string())
+    table = preds.table.set_column(preds.table.column_names.index("split"), "split", splits)
+    told = check_ledger(evaluate(replace(preds, table=table), 50)).table.iloc[0]
+    assert told["status"] == ("not judged" if note else "still open") and note in told["note"]
+
+
+def test_images_that_belong_together_are_judged_together_or_not_at_all():
+    ids = tuple(f"{i:05d}" for i in range(0, N, 6))
+    add_slices([Slice("dim light", ids=ids, evidence={"group": "metal"})], "parts@v1", model="one")
+    told = check_ledger(model("two", 0.5, metadata=False))
+    assert told.table["status"][0] == "not judged" and len(lines()) == 1
+    assert "images of one 'metal' together, and these predictions have no column 'metal'" in told.table["note"][0]
+    assert check_ledger(model("two", 0.5)).table["status"][0] != "not judged"
+
+
 def test_the_verdict_falls_on_held_out_images_where_the_slice_was_found_on_the_others():
     found = Slice("dim light", "light == 'dim'", evidence={"split": "test", "seed": 0})
     add_slices([found], "parts@v1", model="one")
     assert check_ledger(model("two", 0.1)).table["n"][0] < 0.65 * (LIGHT == "dim").sum()
 
 
-def test_other_labels_or_other_images_are_not_paired():
+def relabelled(ev, rows, classes=("ok", "dent")):
+    "The same answers, where some labels were others"
+    target, t = np.where((TRUTH == "ok") ^ np.isin(np.arange(N), rows), *classes), ev.predictions.table
+    return make_predictions(target, ev.predictions.scores, classes, sample_id=t["sample_id"].to_pylist(), model_id=ev.model_id)  # fmt: skip
+
+
+def test_other_labels_or_other_images_are_not_paired_and_the_note_says_so():
     add_slices([DIM], "parts@v1", model="one")
     one, two = model("one", 0.5), model("two", 0.1)
-    flipped = evaluate(
-        make_predictions(np.where(TRUTH == "ok", "dent", "ok"), one.predictions.scores, ["ok", "dent"],
-                         sample_id=one.predictions.table["sample_id"].to_pylist(), model_id="one"), 50)  # fmt: skip
-    assert check_ledger(two, before=[flipped], record=False).table["since_first"][0] is None
-    assert (
-        check_ledger(two, before=[model("one", 0.5, rows=slice(0, 100))], record=False).table["since_first"][0] is None
-    )
+    p = one.predictions
+    renamed = make_predictions(
+        TRUTH, np.c_[p.scores, np.zeros(N)], ["ok", "dent", "rust"], sample_id=p.table["sample_id"].to_pylist(), model_id="one"
+    )  # fmt: skip
+    others = {
+        "0 of these 200 images with the target": relabelled(one, range(N)),
+        "17 of these 200 images with the target": model("one", 0.5, rows=slice(0, 100)),
+        "cannot be paired: ": renamed,
+    }
+    for why, before in others.items():
+        told = check_ledger(two, before=[before], record=False).table.iloc[0]
+        assert told["since_first"] is None and told["status"] == "unclear"
+        assert why in told["note"] and "not in this store" not in told["note"]
+
+
+def test_a_few_corrected_labels_leave_the_others_paired():
+    add_slices([DIM], "parts@v1", model="one")
+    one, two = model("one", 0.5), model("two", 0.1)
+    told = check_ledger(two, before=[relabelled(one, [0, 1, 6])]).table.iloc[0]
+    same = np.isin(np.arange(N), [0, 1, 6], invert=True)
+    paired = two.samples["correct"].astype(float) - one.samples["correct"]
+    assert told["status"] == "fixed" and told["since_first"][0] == pytest.approx(paired[(LIGHT == "dim") & same].mean())
+    assert told["elsewhere"][0] == pytest.approx(paired[(LIGHT != "dim") & same].mean())
+    assert "paired" not in told["note"]
 
 
 def test_labels_of_html_do_no_harm():
@@ -360,8 +512,6 @@ def test_the_table_has_the_latest_numbers():
 
 @pytest.mark.slow
 def test_a_model_mends_a_slice_and_a_later_one_loses_it_again(store):
-    from dataclasses import replace
-
     from cvbench.core.inspection import make_inspection
     from cvbench.core.types import Target
     from cvbench.data.dataset import commit

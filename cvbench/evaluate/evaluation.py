@@ -584,11 +584,22 @@ def _notes(ev: Evaluation) -> list[str]:
 
 
 def _known_slices(data: str) -> int:
-    "Slices in the ledger of a data set"
+    "Slices in the ledger of a data set that are neither fixed nor accepted; lines that cannot be read are passed over"
     file = load_settings().slices / f"{data.partition('@')[0]}.jsonl"
     if not data or not file.is_file():
         return 0
-    return len(set(re.findall(rb'^\{"event": "found".*?"name": ("(?:[^"\\]|\\.)*")', file.read_bytes(), re.M)))
+    seen, said = dict[str, str](), dict[str, str]()
+    for line in file.read_bytes().splitlines():
+        try:
+            event = json.loads(line)
+            name, what = event["name"], event["event"]
+            if what in ("found", "checked"):
+                seen[name] = event.get("status", seen.get(name, ""))
+            else:
+                said[name] = what
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return sum(status != "fixed" and said.get(name) != "accepted" for name, status in seen.items())
 
 
 def _as_text(ev: Evaluation) -> str:

@@ -16,6 +16,7 @@ from ..core.predictions import Predictions
 from ..data.dataset import Dataset
 from ..evaluate.evaluation import Evaluation
 from .confirm import find_rows
+from .ledger import _lacks, with_properties
 from .slice import Slice
 
 # %% ../../nbs/48_slices.act.ipynb #as-table
@@ -50,22 +51,59 @@ def collect(
 ) -> pd.DataFrame:  # sample_id, doubt, likeness; the most useful first, k at most
     "The images of a pool worth labelling for a slice; raises `ValueError` where neither rule nor likeness can tell"
     table = _as_table(pool)
-    if embeddings is not None and len(embeddings) != len(table):
-        raise ValueError(
-            f"there are {len(embeddings)} embeddings for {len(table)} images of the pool. Pass one for each, in their order."
-        )
+    _check(table, k, embeddings, like)
+    first = ~table["sample_id"].duplicated().to_numpy()
+    table, embeddings = (
+        table[first].reset_index(drop=True),
+        None if embeddings is None else np.asarray(embeddings)[first],
+    )
     doubt = 1 - table["score"].to_numpy(float) if "score" in table.columns else np.ones(len(table))
     space = None if embeddings is None else _unit(embeddings)
     near = np.full(len(table), np.nan) if like is None or space is None else _likeness(space, _unit(like))
     inside = (
         near >= np.sort(near)[-min(3 * k, len(near)) :][0]
         if like is not None and space is not None and len(near)
-        else find_rows(slice, table, embeddings)
+        else _find(slice, table, pool, embeddings)
     )
     ids = table["sample_id"].to_numpy(object)
     rows = np.array(sorted(np.flatnonzero(inside).tolist(), key=lambda i: (-doubt[i], _place(str(ids[i])))), np.int64)
     taken = rows[:k] if space is None else rows[_spread(space[rows], doubt[rows], k)]
     return pd.DataFrame({"sample_id": ids[taken], "doubt": doubt[taken], "likeness": near[taken]})
+
+
+def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.ndarray | None) -> None:
+    "Raise `ValueError` where nothing can be collected by these"
+    if k < 1:
+        raise ValueError(f"k must be at least 1: so many images are taken. Got {k}.")
+    shape = None if embeddings is None else np.shape(embeddings)
+    if shape is not None and (len(shape) != 2 or shape[0] != len(table)):
+        raise ValueError(f"embeddings must be ({len(table)}, d), in the order of the pool. Got {shape}.")
+    if shape is None and like is not None:
+        raise ValueError(
+            "like needs embeddings of the pool to be compared with. Pass embeddings too, or leave like out."
+        )
+    if (
+        shape is not None
+        and like is not None
+        and (np.ndim(like) != 2 or not len(like) or np.shape(like)[1] != shape[1])
+    ):
+        raise ValueError(
+            f"like must be (m, {shape[1]}), embeddings of one known image or more by the backbone of the pool's. Got {np.shape(like)}."
+        )
+    if (
+        "score" in table.columns
+        and (odd := ~pd.to_numeric(table["score"], errors="coerce").between(-1e-4, 1 + 1e-4)).any()
+    ):
+        raise ValueError(
+            f"{odd.sum()} images of the pool have a score that is not between 0 and 1, such as {table['score'][odd].iloc[0]}. Leave them out, or pass a pool without scores."
+        )
+
+
+def _find(slice: Slice, table: pd.DataFrame, source: Any, embeddings: np.ndarray | None) -> np.ndarray:
+    "Rows of the slice; where a data set lacks the columns of its rule, properties of the images are computed"
+    if isinstance(source, Dataset) and _lacks(slice.where, table):
+        table = with_properties(table, source)
+    return find_rows(slice, table, embeddings)
 
 # %% ../../nbs/48_slices.act.ipynb #spread
 def _spread(space: np.ndarray, doubt: np.ndarray, k: int) -> list[int]:
@@ -109,7 +147,7 @@ def rebalance(
         data.table(["sample_id", "split", "target", *data.metadata]).to_pandas() if isinstance(data, Dataset) else data
     )
     table = _plain_targets(table)
-    inside = find_rows(slice, table, embeddings)
+    inside = _find(slice, table, data, embeddings)
     n = int(inside.sum())
     if not n:
         raise ValueError(

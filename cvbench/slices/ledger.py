@@ -14,7 +14,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -37,6 +37,7 @@ from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import unit_keys
 from .confirm import against_rest, difference_interval, find_rows, split_halves
 from .properties import add_properties, find_properties
+from .regions import _KINDS, _unpack, region_scores
 from .slice import Slice
 
 # %% ../../nbs/46_slices.ledger.ipynb #Entry
@@ -196,9 +197,11 @@ def _split_lines(content: bytes) -> tuple[list[bytes], bytes]:
     *lines, last = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     try:
         json.loads(last)
-        return [*lines, last], b""
     except ValueError:
         return lines, last if last.strip() else b""
+    except RecursionError:  # `_fold` names the line
+        pass
+    return [*lines, last], b""
 
 # %% ../../nbs/46_slices.ledger.ipynb #fold
 def _fold(path: Path, lines: Sequence[bytes]) -> Ledger:
@@ -221,9 +224,10 @@ def _fold(path: Path, lines: Sequence[bytes]) -> Ledger:
             elif event["name"] not in slices:
                 raise ValueError(f"it speaks of a slice {event['name'][:80]!r} that no line above has found")
             events.setdefault(event["name"], []).append(event)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
+            why = "it is nested too deeply" if isinstance(e, RecursionError) else e
             raise ValueError(
-                f"{path}, line {number}: {e}. Mend that line, or take the file from version control; the other lines are untouched."
+                f"{path}, line {number}: {why}. Mend that line, or take the file from version control; the other lines are untouched."
             ) from None
     entries = (
         Entry(s, str(events[n][0].get("data", "")), str(events[n][0].get("time", "")), tuple(events[n]))
@@ -250,11 +254,36 @@ def _parse_event(line: bytes) -> dict[str, Any]:
         raise ValueError(f"its 'status' must be one of {', '.join(_STATUSES)}. Got {str(event.get('status'))[:40]!r}")
     if event["event"] == "accepted" and not str(event.get("reason") or "").strip():
         raise ValueError("it accepts a slice without a 'reason'")
+    _check_values(event)
     return event
 
 
 def _refuse(name: str):
     raise ValueError(f"it holds {name}, which is not JSON; write null")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def _is_split(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+
+
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "error": ("a number", _is_number),
+    "rest_error": ("a number", _is_number),
+    "seed": ("a whole number", lambda v: type(v) is int),
+    "group": ("the name of a column", lambda v: isinstance(v, str)),
+    "split": ("a name, or a list of names", _is_split),
+}
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    "Raise `ValueError` where a value that is read later is of another kind"
+    for key, (what, fits) in _VALUES.items():
+        if values.get(key) is not None and not fits(values[key]):
+            raise ValueError(f"its {key!r} must be {what}, or null. Got {str(values[key])[:40]!r}")
 
 # %% ../../nbs/46_slices.ledger.ipynb #as-slice
 def _as_slice(event: Mapping[str, Any]) -> Slice:
@@ -268,7 +297,24 @@ def _as_slice(event: Mapping[str, Any]) -> Slice:
         ast.parse(re.sub(r"`[^`]+`", " column ", given.get("where", "")).strip() or "True", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"its condition {given['where'][:80]!r} cannot be read") from None
+    _check_values(given.get("evidence", {}))
+    if "region" in given:
+        _check_region(given["region"])
     return Slice(event["name"], **given)
+
+
+def _check_region(region: dict[str, Any]) -> None:
+    "Raise `ValueError` where no image can be asked for; a kind that is not known here is left to its `ids`"
+    if (kind := region.get("kind")) is None or (isinstance(kind, str) and kind not in _KINDS):
+        return
+    try:
+        table = pd.DataFrame({c: [""] for c in ("target", *region.get("within", ()))})
+        with np.errstate(all="ignore"):
+            _ = region_scores(region, np.zeros((1, len(_unpack(region["basis"])))), table) >= region["threshold"]
+    except KeyError as e:
+        raise ValueError(f"its region lacks {e}") from None
+    except Exception as e:  # whatever broken arrays make NumPy raise
+        raise ValueError(f"its region cannot be read ({type(e).__name__}: {str(e)[:200]})") from None
 
 # %% ../../nbs/46_slices.ledger.ipynb #locked
 @contextmanager
@@ -503,7 +549,7 @@ _COLUMNS = [
 
 def _is_news(ledger: Ledger, row: Mapping[str, Any], ev: Evaluation) -> bool:
     checks = [e for e in ledger[row["name"]].events if e["event"] == "checked"]
-    return row["status"] != "not judged" and not (checks and checks[-1].get("predictions") == ev.predictions_id)
+    return row["status"] != "not judged" and all(e.get("predictions") != ev.predictions_id for e in checks)
 
 # %% ../../nbs/46_slices.ledger.ipynb #judge
 def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], search: "_Earlier") -> dict[str, Any]:
@@ -516,8 +562,8 @@ def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], sear
         table, inside = _rows_now(entry, ev, embeddings, search)
     except ValueError as e:
         return row | {"status": "not judged", "note": str(e)}
-    error, about = 1.0 - table["correct"].to_numpy(float), entry.slice.evidence
-    seen = against_rest([inside], error, unit_keys(table, _group_of(about, table))).iloc[0]
+    error, group = 1.0 - table["correct"].to_numpy(float), entry.slice.evidence.get("group")
+    seen = against_rest([inside], error, unit_keys(table, group)).iloc[0]
     low, high = difference_interval(*seen[["error", "rest_error", "weight", "rest_weight"]])
     row |= {k: float(seen[k]) for k in ("error", "rest_error", "effect", "p")} | {
         "n": int(seen["n"]),
@@ -525,32 +571,27 @@ def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], sear
         "high": float(high),
     }
     ids, others = table["sample_id"][inside], table["sample_id"][~inside]
-    group = _group_of(about, ev.samples)
     looks = [e for e in entry.events if e["event"] == "checked"]
     first, last = entry.events[0], looks[-1] if looks else None
-    row["since_first"], row["elsewhere"] = search.change(first, ids, group), search.change(first, others, group)
+    row["since_first"], unpaired = search.change(first, ids, group)
+    row["elsewhere"], _ = search.change(first, others, group)
     if last and last.get("model") not in (first.get("model"), ev.model_id):
-        row["since_previous"] = search.change(last, ids, group)
-    was_fixed = "fixed" in [e["status"] for e in looks if e.get("predictions") != ev.predictions_id][-1:]
+        row["since_previous"], _ = search.change(last, ids, group)
+    told = [e["status"] for e in looks if e["status"] != "unclear" and e.get("predictions") != ev.predictions_id]
+    was_fixed = told[-1:] in (["fixed"], ["came back"])
     worse, better = row["p"] <= 0.05, row["since_first"] is not None and row["since_first"][1] > 0
-    came_back = was_fixed or (entry.status == "came back")
-    row["status"] = ("came back" if came_back else "still open") if worse else "fixed" if better else "unclear"
-    return row | {"note": _note(row, first, ev)}
+    row["status"] = ("came back" if was_fixed else "still open") if worse else "fixed" if better else "unclear"
+    return row | {"note": _note(row, unpaired)}
 
 # %% ../../nbs/46_slices.ledger.ipynb #note
-def _note(row: Mapping[str, Any], first: Mapping[str, Any], ev: Evaluation) -> str:
+def _note(row: Mapping[str, Any], unpaired: str) -> str:
     notes = []
     if row["status"] == "unclear":
         notes += ["It is not shown to be worse than the rest, nor better than it was."]
-    if row["since_first"] is None and first.get("model") != ev.model_id:
-        notes += ["The predictions of the first model are not in this store, so nothing is paired."]
+    notes += [unpaired] if unpaired else []
     if row["accepted"]:
         notes += [f"Accepted: {row['accepted']}."]
     return " ".join(notes)
-
-
-def _group_of(about: Mapping[str, Any], table: pd.DataFrame) -> str | None:
-    return about.get("group") if about.get("group") in table.columns else None
 
 # %% ../../nbs/46_slices.ledger.ipynb #with-properties
 def with_properties(
@@ -582,13 +623,20 @@ def _rows_now(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     "The images to judge on, and which of them are in the slice"
     about, table = entry.slice.evidence, ev.samples
-    if (split := about.get("split")) and (other := sorted(set(table["split"]) - {split})):
-        raise ValueError(f"It was found on {split}, and these are images of {', '.join(map(str, other))}.")
+    splits = _splits(about.get("split") or ())
+    if splits and (other := _splits(table["split"].unique()) - splits):
+        raise ValueError(
+            f"It was found on {', '.join(sorted(splits))}, and these are images of {', '.join(sorted(other))}."
+        )
     if _lacks(entry.slice.where, table):
         table = search.wider(table)
+    if (group := about.get("group")) is not None and group not in table.columns:
+        raise ValueError(
+            f"It was found with images of one {group!r} together, and these predictions have no column {group!r}."
+        )
     keep = np.ones(len(table), bool)
     if about.get("seed") is not None:
-        keep = split_halves(table, _group_of(about, table), int(about["seed"]))
+        keep = split_halves(table, group, about["seed"])
     space = embeddings.get(str((entry.slice.region or {}).get("embedding", "")))
     inside = find_rows(entry.slice, table, space)[keep]
     if not inside.any() or inside.all():
@@ -597,15 +645,27 @@ def _rows_now(
         )
     return table[keep].reset_index(drop=True), inside
 
+
+def _splits(names: str | Iterable[Any]) -> set[str]:
+    "Names of splits, one by one, also from the text that lists them all"
+    each = [names] if isinstance(names, str) else names
+    found = {part for name in each for part in str(name).split(", ")}
+    return {"no split" if name in ("nan", "None") else name for name in found}
+
 # %% ../../nbs/46_slices.ledger.ipynb #Earlier
 class _Earlier:
     "What earlier models said, found by their fingerprint"
 
     def __init__(self, ev: Evaluation, given: Sequence[Evaluation | Predictions]):
         self.ev = ev
-        self.known: dict[str, list[Predictions]] = {}
+        self.targets = _targets(ev.predictions)
+        self.known: dict[str, list[tuple[Predictions, set[str]]]] = {}
         for p in (g.predictions if isinstance(g, Evaluation) else g for g in given):
-            self.known.setdefault(p.model_id, []).append(p)
+            self.known.setdefault(p.model_id, []).append((p, self._same(p)))
+
+    def _same(self, then: Predictions) -> set[str]:
+        "Images that had the target they have now"
+        return {i for i, t in _targets(then).items() if t is not None and t == self.targets.get(i)}
 
     @cached_property
     def _properties(self) -> pd.DataFrame | None:
@@ -618,23 +678,36 @@ class _Earlier:
         "The samples with properties of their images, where the data set is in the store"
         return table if self._properties is None else self._properties
 
-    def change(self, event: Mapping[str, Any], ids: pd.Series, group: str | None) -> tuple[float, float, float] | None:
-        "By how much more of these images are right since the model of an event, with interval"
+    def change(
+        self, event: Mapping[str, Any], ids: pd.Series, group: str | None
+    ) -> tuple[tuple[float, float, float] | None, str]:
+        "By how much more of these images are right since the model of an event, with interval; else why nobody knows"
         model = str(event.get("model") or "")
-        if not model or model == self.ev.model_id or len(ids) < 2:
-            return None
+        if model == self.ev.model_id:
+            return None, ""
+        if not model:
+            return None, "The ledger names no model that was weak there, so nothing is paired."
         if model not in self.known:
-            self.known[model] = _find_predictions(model, str(event.get("run") or ""))
+            found = _find_predictions(model, str(event.get("run") or ""))
+            self.known[model] = [(p, self._same(p)) for p in found]
+        if not self.known[model]:
+            return None, "The predictions of the first model are not in this store, so nothing is paired."
+        then, same = max(((p, ids[ids.isin(s)]) for p, s in self.known[model]), key=lambda x: len(x[1]))
+        if len(same) < 2 or len(same) <= len(ids) / 2:
+            why = f"The first model predicted {len(same)} of these {len(ids)} images with the target they have now"
+            return None, f"{why}, too few to be paired."
         metric = "accuracy" if self.ev.task == "classification" else "subset_accuracy"
-        now = _only(self.ev.predictions, ids)
-        for then in self.known[model]:
-            try:
-                row = compare(_only(then, ids), now, metric, how="common", group=group)._row()
-            except ValueError:  # no image in common, or other labels
-                continue
-            if row["n"] > len(ids) / 2:
-                return float(row["difference"]), float(row["low"]), float(row["high"])
-        return None
+        try:
+            row = compare(_only(then, same), _only(self.ev.predictions, same), metric, group=group)._row()
+        except ValueError as e:  # other classes
+            return None, f"The predictions of the first model cannot be paired: {e}"
+        return (float(row["difference"]), float(row["low"]), float(row["high"])), ""
+
+
+def _targets(p: Predictions) -> dict[str, str | frozenset[str] | None]:  # By `sample_id`
+    values = p.table["target"].to_pylist()
+    each = (t if t is None or isinstance(t, str) else frozenset(t) for t in values)
+    return dict(zip(p.table["sample_id"].to_pylist(), each, strict=True))
 
 
 def _only(p: Predictions, ids: pd.Series) -> Predictions:
