@@ -313,10 +313,11 @@ def slices(
         typer.echo(accept_slice(accept, reason, _data_of(source, split)))
         return
     from cvbench.evaluate.evaluation import evaluate as run_evaluate
-    from cvbench.slices.discover import discover_slices
+    from cvbench.slices.discover import discover_slices, own_features
 
-    ev = run_evaluate(_predictions(source, split))
-    space = None if embeddings == "none" else embeddings or _own_features(source, ev)
+    ev = run_evaluate(_predictions(source, split), group=group)
+    run = "" if source.endswith(".parquet") else source
+    space = None if embeddings == "none" else embeddings or own_features(ev, run)
     found = discover_slices(ev, embeddings=space, error=error, q=q, group=group)
     typer.echo(found)
     if out:
@@ -344,23 +345,6 @@ def _data_of(source: str, split: str) -> str:
     if not data:
         raise ValueError(f"the predictions of {source} name no data set, so no ledger is theirs. Pass the data set.")
     return data
-
-
-def _own_features(source: str, ev: Any) -> Any:
-    "What the run's own encoder makes of the images, where both are here"
-    from cvbench.core.runs import load_run
-    from cvbench.data.dataset import checkout
-    from cvbench.model.features import read_features
-
-    run = ev.predictions.info.get("run") if source.endswith(".parquet") else source
-    try:
-        return (
-            read_features(load_run(run), checkout(ev.dataset_version), ev.samples["sample_id"].tolist())
-            if run
-            else None
-        )
-    except (OSError, KeyError, ValueError):
-        return None
 
 # %% ../nbs/99_cli.ipynb #report
 @app.command()

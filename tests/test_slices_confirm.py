@@ -226,6 +226,40 @@ def test_intervals_of_a_loss_and_of_groups_cover():
     assert 0.92 <= hits["groups"] / runs <= 0.98
 
 
+ALIKE = np.repeat(np.arange(40), 15)  # images of a group are all wrong or all right
+
+
+def draw_alike(share, rest_share, rng, groups=4):
+    return (rng.random(40) < np.where(np.arange(40) < groups, share, rest_share))[ALIKE].astype(float)
+
+
+@pytest.mark.parametrize(("right", "elsewhere"), [(0, 0), (0, 7), (1, 7)])
+def test_four_groups_that_are_alike_count_as_four_even_where_all_their_images_are_wrong(right, elsewhere):
+    error = np.where(ALIKE < 4, 1.0, np.isin(ALIKE, np.arange(4, 4 + elsewhere)))
+    error[:right] = 0
+    row = against_rest([ALIKE < 4], error, ALIKE.astype(str)).iloc[0]
+    assert row["weight"] == pytest.approx(4, abs=0.1) and row["rest_weight"] == pytest.approx(36, abs=1)
+
+
+@pytest.mark.parametrize(("share", "rest_share"), [(0.8, 0.2), (0.2, 0.2), (0.5, 0.5)])
+def test_intervals_of_few_groups_that_are_alike_cover(share, rest_share):
+    covered, runs = 0, 500
+    for seed in range(runs):
+        error = draw_alike(share, rest_share, np.random.default_rng(seed))
+        row = against_rest([ALIKE < 4], error, ALIKE.astype(str)).iloc[0]
+        low, high = difference_interval(row["error"], row["rest_error"], row["weight"], row["rest_weight"])
+        covered += low <= share - rest_share <= high
+    assert 0.93 - 0.02 <= covered / runs <= 0.97 + 0.02
+
+
+@pytest.mark.parametrize("level", [95, 1, 0, -1, np.nan])
+def test_a_level_that_is_no_confidence_is_refused(level):
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        difference_interval(0.4, 0.1, 30, 1000, level)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        judge([np.arange(100) < 30], (np.arange(100) % 3 == 0).astype(float), level=level)
+
+
 # Merging, power, rules
 
 
@@ -266,6 +300,9 @@ def test_a_region_without_embeddings_knows_its_images_by_id():
         find_rows(Slice("r", region={"threshold": 0}), table)
     with pytest.raises(ValueError, match="2 embeddings for 3 rows"):
         find_rows(Slice("r", region={"threshold": 0}), table, np.zeros((2, 4)))
+    for ask in (find_rows, lambda c, t: confirm([c], t, np.zeros(3), np.ones(3, bool))):
+        with pytest.raises(ValueError, match="none were given. Pass embeddings"):
+            ask(Candidate(region={"threshold": 0}), table)
 
 
 def test_nothing_tried_is_no_error():

@@ -1,18 +1,22 @@
 "Slices from a prediction table to a report: planted ones found and named, clean twins silent, everything from outside escaped"
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from cvbench.core.predictions import make_predictions
 from cvbench.evaluate.evaluation import evaluate
 from cvbench.slices.act import collect, rebalance
 from cvbench.slices.conditions import ConditionFinder
-from cvbench.slices.confirm import confirm, find_rows, split_halves
+from cvbench.slices.confirm import against_rest, confirm, find_rows, split_halves
 from cvbench.slices.describe import name_rule, phrases
-from cvbench.slices.discover import SliceReport, discover_slices
+from cvbench.slices.discover import SliceReport, discover_slices, own_features, read_embeddings
 from cvbench.slices.ledger import check_ledger, read_ledger
 from cvbench.slices.slice import Candidate, Slice
 
@@ -134,6 +138,122 @@ def test_images_of_one_track_are_not_independent():
     assert pd.Series(halves).groupby(ev.samples["track"]).nunique().max() == 1
 
 
+class Propose:
+    "Finds what it was told"
+
+    def __init__(self, *where):
+        self.where = where
+
+    def fit(self, table, embeddings, error):
+        self.candidates_ = [Candidate(w, found_by="told") for w in self.where]
+        return self
+
+
+@pytest.mark.parametrize("name", ["rock and sand and mud", "rock", 'it\'s "rock" and sand'])
+def test_a_value_with_and_in_it_is_one_condition(name):
+    ev = model(0.5, meta={"ground": np.where(WEAK, name, "grass"), **META})
+    two = "material == 'steel' and light == 'dim'"
+    report = discover_slices(ev, finders=[Propose(two, f"ground == {name!r}")])
+    assert report.table["where"].tolist() == [f"ground == {name!r}"]
+
+
+@pytest.mark.parametrize("name", ['it\'s "ok"', "back\\slash'", "ok"])
+def test_a_class_of_any_name_comes_last(name):
+    ev = model(np.where(WEAK, 0.7, 0.4), weak=WEAK | (TRUTH == "ok"), classes=(name, "dent"))
+    report = discover_slices(ev, finders=[Propose(f"target == {name!r}", "material == 'steel' and light == 'dim'")])
+    assert [s.where for s in report] == ["material == 'steel' and light == 'dim'", f"target == {name!r}"]
+    assert report.slices[0].evidence["impact"] < report.slices[1].evidence["impact"]
+
+
+def test_the_label_of_a_multilabel_task_comes_last_too():
+    crack = np.random.default_rng(5).random(N) < 0.4
+    wrong = np.random.default_rng(6).random(N) < np.where(WEAK, 0.6, np.where(crack, 0.35, 0.05))
+    scores = np.c_[np.where(crack ^ wrong, 0.9, 0.1), np.tile([0.1], N)]
+    targets = [["crack"] if c else [] for c in crack]
+    ev = evaluate(make_predictions(targets, scores, ["crack", "stain"], "multilabel", metadata=META), 50)
+    report = discover_slices(ev, finders=[Propose("'crack' in target", "material == 'steel' and light == 'dim'")])
+    assert [s.where for s in report] == ["material == 'steel' and light == 'dim'", "'crack' in target"]
+    assert report.slices[0].evidence["impact"] < report.slices[1].evidence["impact"]
+
+
+def test_columns_that_could_not_be_looked_at_are_named_with_the_reason():
+    more = {
+        "serial": np.arange(N),
+        "site": ["here"] * N,
+        "day": [f"day {i % 400}" for i in range(N)],
+        "file": [f"{i}.png" for i in range(N)],
+        "note": [f"{i} by hand" for i in range(N)],
+    }
+    said = discover_slices(model(0.4, meta=META | more)).sentences[-1]
+    assert said.startswith(
+        "Columns not looked at: serial (looks like a running number; name it in columns to use it), "
+    )
+    assert said.count(" shared by ") == 2 and said.endswith(", …") and "site" not in said
+    assert "not looked at:" not in repr(discover_slices(model(0.4)))
+
+
+# What could have been seen
+
+
+PART = np.arange(N) // 16
+
+
+def draw_parts(level, part, rng):
+    "Right or wrong, nearly the same for all images of a part"
+    alike = rng.random(len(part)) < 0.9
+    return (np.where(alike, rng.random(N)[part], rng.random(len(part))) < level).astype(float)
+
+
+def draw_loss(level, part, rng):
+    return rng.beta(5 * level, 5 * (1 - level))
+
+
+@pytest.mark.parametrize(
+    ("draw", "asked", "keys"),
+    [
+        (draw_parts, {"group": "part"}, True),
+        (draw_loss, {"error": "loss"}, False),
+        (lambda level, part, rng: (rng.random(len(part)) < level).astype(float), {}, False),
+    ],
+)
+def test_a_weakness_of_the_stated_size_would_be_confirmed_in_four_of_five_cases(draw, asked, keys):
+    missed = draw(np.full(N, 0.15), PART, np.random.default_rng(0))[:, None]
+    scores = np.where((TRUTH == "ok")[:, None] == [True, False], 1 - missed, missed)
+    ev = evaluate(make_predictions(TRUTH, scores, ["ok", "dent"], metadata=META | {"part": PART}), 50)
+    report = discover_slices(ev, columns=list(META), **asked)
+    effect = report.about["power"][2]["effect"]
+    part = PART[split_halves(ev.samples, asked.get("group"))]
+    inside = np.isin(part, np.unique(part)[: len(np.unique(part)) // 5]) if keys else np.arange(len(part)) % 5 == 0
+    seen, cut = [], 0.1 / max(len(report.tried), 1)
+    for seed in range(300):
+        error = draw(np.where(inside, 0.15 + effect, 0.15), part, np.random.default_rng(seed))
+        seen.append(against_rest([inside], error, part.astype(str) if keys else None)["p"][0] <= cut)
+    assert 0.7 <= np.mean(seen) <= 0.9
+    word = "loss" if "error" in asked else "error"
+    assert f"whose {word} exceeds the rest by" in repr(report)
+
+
+def test_groups_that_fall_into_one_half_are_said_to():
+    one = discover_slices(model(0.4, meta=META | {"part": [1] * N}), group="part")
+    half = split_halves(pd.DataFrame({"sample_id": list("abcdefgh"), "part": range(8)}), "part")
+    few = np.flatnonzero(half == half[0])[:3]
+    three = discover_slices(model(0.4, meta=META | {"part": np.resize(few, N)}), group="part")
+    for report, said in ((one, "One group by 'part' is too little"), (three, "3 groups by 'part' are too few")):
+        assert report.sentences[0].endswith("all 1,600 images of line@v1, test, fall into one half.")
+        assert said in repr(report) and " 0 images" not in repr(report) and "too small" not in repr(report)
+    for report in (discover_slices(model(0.4, meta=META | {"part": PART}), group="part"), discover_slices(model(0.4))):
+        assert "too few" not in repr(report) and "one half" not in repr(report)
+
+
+def test_a_level_that_is_none_and_regions_without_embeddings_are_refused():
+    from cvbench.slices.regions import RegionFinder
+
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        discover_slices(model(0.4), level=95, finders=[])
+    with pytest.raises(ValueError, match="none were given. Pass an array"):
+        discover_slices(model(0.4), finders=[RegionFinder()])
+
+
 # Reports
 
 
@@ -145,6 +265,38 @@ def test_a_report_is_saved_and_read_again(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="not a report of slices"):
         SliceReport.load(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"slices": [{"name": "a"}]}, {"slices": None}, {"images": {"a": "not base64"}}, {"slices": [{"ids": 3}]}],
+)
+def test_half_a_report_is_refused(tmp_path, broken):
+    path = discover_slices(model(0.5)).save(tmp_path / "slices.json")
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | broken if broken else {"cvbench": "slices"}))
+    with pytest.raises(ValueError, match=r"slices.json is a report of slices that is not whole \(.*\)\. Save it again"):
+        SliceReport.load(path)
+
+
+def test_the_page_counts_candidates_and_names_what_was_measured():
+    report = discover_slices(model(0.4))
+    assert "The one candidate that was tried" in report._repr_html_() and "more errors than" in report._repr_html_()
+    for times, said in (
+        (2, "All 2 candidates that"),
+        (40, "All 40 candidates that"),
+        (61, "The first 40 of 61 candidates that"),
+    ):
+        assert said in replace(report, tried=pd.concat([report.tried] * times))._repr_html_()
+    by_loss = discover_slices(model(0.4), error="loss")
+    assert len(by_loss) and "points more loss than the rest" in by_loss._repr_html_()
+    assert "more errors" not in by_loss._repr_html_()
+    one, two = (
+        discover_slices(model(0.5), finders=[Propose("material == 'steel' and light == 'dim'", *also)])._repr_html_()
+        for also in (["light == 'dim'"], ["light == 'dim'", "material == 'steel'"])
+    )
+    assert "1 more confirmed candidate is explained by it" in one
+    assert "2 more confirmed candidates are explained by it" in two
 
 
 def test_the_ledger_remembers_a_slice_until_it_is_fixed_and_when_it_comes_back():
@@ -220,6 +372,77 @@ def test_a_multilabel_task_goes_the_same_way():
     assert "<div" in report._repr_html_()
 
 
+def holding(values):
+    "Stands for a data set with the column `c`"
+    table = pa.table({"sample_id": [f"{i:06d}" for i in range(N)][::-1], "c": pa.array(values)})
+    return SimpleNamespace(columns=table.column_names, ref="line@v1", table=table.select)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.large_list(pa.float64()), pa.list_(pa.int64())])
+def test_a_column_of_embeddings_is_read_by_id(kind):
+    rows = np.arange(3 * N).reshape(N, 3)
+    name, read = read_embeddings(model(0.4), holding(pa.array(rows.tolist(), kind)), "c")
+    assert name == "c:" and (read == rows[::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (["dim"] * N, "'c' holds string and no embeddings"),
+        (range(N), "'c' holds int64 and no embeddings"),
+        ([["a", "b"]] * N, "'c' holds list.* and no embeddings"),
+        ([[{"x": 1.0}]] * N, "'c' holds list.* and no embeddings"),
+        ([[1.0, 2.0]] * (N - 1) + [[3.0]], "lists of 1 to 2 numbers"),
+        ([[1.0, 2.0]] * (N - 2) + [None] * 2, "2 of the evaluated images have no embedding"),
+    ],
+)
+def test_a_column_of_something_else_is_no_embedding(values, says):
+    with pytest.raises(ValueError, match=says):
+        read_embeddings(model(0.4), holding(values), "c")
+
+
+@pytest.mark.parametrize("given", [{}, {"a": np.zeros((N, 2)), "b": np.zeros((N, 2))}])
+def test_embeddings_by_name_are_one_array(given):
+    with pytest.raises(ValueError, match=f"must be one array, with or without its name. Got {len(given)}"):
+        discover_slices(model(0.4), embeddings=given)
+
+
+def test_the_own_features_are_those_of_the_run_that_predicted(monkeypatch):
+    assert own_features(model(0.4)) is None and own_features(model(0.4), "no-such-run") is None
+    monkeypatch.setattr("cvbench.core.runs.load_run", lambda run: run)
+    monkeypatch.setattr("cvbench.slices.discover.checkout", lambda ref: ref)
+    monkeypatch.setattr("cvbench.model.features.read_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
+    assert own_features(model(0.4, info={"run": "r1"})) == {"r1 line@v1": N}
+    assert own_features(model(0.4, info={"run": "r1"}), "r2") == {"r2 line@v1": N}
+    assert own_features(model(0.4)) is None
+
+
+def test_report_and_command_line_find_the_same_and_take_groups_together(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from cvbench.cli import app
+    from cvbench.core.predictions import save_predictions
+
+    saved, made = [], evaluate
+    ev = model(0.5, meta={"part": PART})
+    path = tmp_path / "test.parquet"
+    save_predictions(ev.predictions, path)
+    monkeypatch.setattr("cvbench.slices.discover.own_features", lambda ev, run="": {"own": spread()})
+    monkeypatch.setattr(
+        "cvbench.evaluate.evaluation.evaluate", lambda *a, **k: saved.append(k.get("group")) or made(*a, **k)
+    )
+    done = CliRunner().invoke(app, ["slices", str(path), "--group", "part", "--out", str(tmp_path / "found.json")])
+    assert done.exit_code == 0, done.output
+    cells = json.loads((Path(__file__).parents[1] / "reports" / "slices.ipynb").read_text())["cells"]
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    names = {"display": lambda x: None}
+    for cell in [code[0], f"predictions, group, n_boot = {str(path)!r}, 'part', 50", *code[1:]]:
+        exec(cell, names)
+    assert saved == ["part", "part"]
+    there, here = SliceReport.load(tmp_path / "found.json"), names["found"]
+    assert any(s.region for s in here) and here.table.equals(there.table)
+
+
 # Words and action
 
 
@@ -232,6 +455,13 @@ def test_a_multilabel_task_goes_the_same_way():
         ("a == 'x' or a == 'y'", "a x or a y"),
         ("'crack' in target", "target crack"),
         ("a != a", "a missing"),
+        ("not depth == depth", "depth missing"),
+        ("not `odd name` == `odd name` and b == 1", "odd name missing, b 1"),
+        ("not depth == 'depth'", "not (depth depth)"),
+        ("depth != 'depth'", "depth not depth"),
+        ("camera == 10234", "camera 10234"),
+        ("camera == 10231.0 or camera == -12345678", "camera 10231 or camera −12345678"),
+        ("at >= 0.123456 and at < 1e300", "at 0.1235 to 1e+300"),
         ("a + b > 2", "a + b > 2"),
         ("this is no condition", "this is no condition"),
     ],

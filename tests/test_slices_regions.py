@@ -366,3 +366,22 @@ def test_chosen_groups_add_up_to_most():
         chosen = np.flatnonzero(at)
         assert np.isclose(value[chosen].sum(), max(value[list(nodes)].sum() for nodes in apart))
         assert sorted(i for c in chosen for i in leaves[c]) == np.flatnonzero(covered).tolist()
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_without_embeddings_it_is_said_how_to_pass_them(finder):
+    table, _, error, _ = make(200)
+    with pytest.raises(ValueError, match=r"none were given\. Pass an array"):
+        finder().fit(table, None, error)
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_rows_without_target_or_prediction_are_no_trouble(finder, missing):
+    table, x, error, truth = make(label="cat", spot=150)
+    table = table.assign(
+        **{c: table[c].astype(object).where(np.arange(2000) % 9 != k) for k, c in enumerate(["target", "pred"])}
+    )
+    table = table.where(table.notna(), missing)
+    best = finder().fit(table, x, error).candidates_[0]
+    assert truth[region_scores(best.region, x, table).argsort()[-10:]].mean() >= 0.5

@@ -110,7 +110,10 @@ def card(
             f"<li>{clean(a['name'], 120)} <span class='soft'>by {clean(a['found_by'])}, {small('q', a['q'])}</span></li>"
             for a in absorbed
         )
-        also = f"<details><summary class='soft'>{len(absorbed)} more confirmed candidates are explained by it</summary><ul>{items}</ul></details>"
+        counted = (
+            "1 more confirmed candidate is" if len(absorbed) == 1 else f"{len(absorbed)} more confirmed candidates are"
+        )
+        also = f"<details><summary class='soft'>{counted} explained by it</summary><ul>{items}</ul></details>"
     said = "".join(f"<p>{x}</p>" for x in lines)
     figures = bars(
         evidence["error"],

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluate.evaluation import match_rows
-from ..evaluate.intervals import unit_keys
+from ..evaluate.intervals import _z, unit_keys
 from .slice import Candidate, Slice
 
 # %% ../../nbs/44_slices.confirm.ipynb #split-halves
@@ -38,7 +38,11 @@ def find_rows(
     table: pd.DataFrame,  # With `sample_id` and the columns of the condition
     embeddings: np.ndarray | None = None,  # (n, d) in the order of the rows, for regions
 ) -> np.ndarray:  # (n,) bool
-    "Which rows a rule takes in; without embeddings a region knows the images it was found on, by `ids`"
+    "Which rows a rule takes in; without embeddings the region of a slice knows the images it was found on, by `ids`"
+    if rule.region is not None and embeddings is None and isinstance(rule, Candidate):
+        raise ValueError(
+            "the candidate is a place in the space of embeddings, and none were given. Pass embeddings, a row for each image."
+        )
     if rule.region is None or embeddings is None:
         return rule.rows(table) if isinstance(rule, Slice) else match_rows(table, rule.where)
     from cvbench.slices.regions import region_scores
@@ -51,20 +55,32 @@ def find_rows(
     return inside & match_rows(table, rule.where) if rule.where.strip() else inside
 
 # %% ../../nbs/44_slices.confirm.ipynb #design-effect
-def _design_effects(inside: np.ndarray, error: np.ndarray, units: Any) -> tuple[float, float]:
+def _as_units(keys: np.ndarray | None) -> np.ndarray | None:
+    "Place of each row's unit, `None` where every row is one of its own"
+    units = None if keys is None else pd.factorize(keys)[0]
+    return units if units is not None and units.max(initial=-1) + 1 < len(units) else None
+
+
+def _likeness(centred: np.ndarray, units: np.ndarray) -> float:
+    "Correlation within units; 1 where nothing varies that could tell"
+    size, spread = np.bincount(units), (centred**2).mean()
+    shared = (np.bincount(units, centred) ** 2).sum() - (centred**2).sum()
+    return float(np.clip(shared / (size * (size - 1)).sum() / spread, 0, 1)) if spread > 1e-12 else 1.0
+
+
+def _design_effects(inside: np.ndarray, error: np.ndarray, units: np.ndarray | None) -> tuple[float, float]:
     "By how much correlation within units widens the means inside and outside"
     if units is None:
         return 1.0, 1.0
-    centred = error - np.where(inside, error[inside].mean(), error[~inside].mean())
+    rho = _likeness(error - np.where(inside, error[inside].mean(), error[~inside].mean()), units)
     size, mine = np.bincount(units), np.bincount(units, inside)
-    pairs = (size * (size - 1)).sum()
-    shared = (np.bincount(units, centred) ** 2).sum() - (centred**2).sum()
-    rho = np.clip(shared / max(pairs, 1) / max((centred**2).mean(), 1e-12), 0, 1)
     return tuple(1 + rho * ((m**2).sum() / m.sum() - 1) for m in (mine, size - mine))
 
 # %% ../../nbs/44_slices.confirm.ipynb #scatter
 def _scatter(inside: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     "Variance of a loss inside and outside, as a share of what 0 and 1 with the same mean would have"
+    if np.isin(error, (0, 1)).all():
+        return 1.0, 1.0  # Also where all are wrong and none differs
     parts = [error[inside], error[~inside]]
     most = [max(e.mean() * (1 - e.mean()), 1e-12) for e in parts]
     both = sum(len(e) * e.var() for e in parts) / sum(len(e) * m for e, m in zip(parts, most, strict=True))
@@ -79,8 +95,7 @@ def against_rest(
 ) -> pd.DataFrame:  # One row a group: n, rest, error, rest_error, effect, p, weight, rest_weight
     "Error of each group against all other images, one-sided"
     error = _check_error(error)
-    units = None if keys is None else pd.factorize(keys)[0]
-    units = units if units is not None and units.max(initial=-1) + 1 < len(units) else None
+    units = _as_units(keys)
     plain = bool(np.isin(error, (0, 1)).all()) and units is None
     n, wrong = (np.array([f(m) for m in members], float) for f in (np.count_nonzero, lambda m: error[m].sum()))
     rest, tested = len(error) - n, np.minimum(n, len(error) - n) >= max(min_images, 1)
@@ -177,6 +192,7 @@ def difference_interval(
     "Interval of a difference of shares; with `cut`, given that it was shown"
     from scipy.special import log_ndtr
 
+    _z(level)  # Raises where it is no confidence
     share, rest_share, n, rest = (np.asarray(x, float) for x in (share, rest_share, n, rest))
 
     def tail(d):  # log-probability of a difference as great as observed, were it d
@@ -325,3 +341,13 @@ def smallest_effect(
     share = np.linspace(rest_error, 1, 2001)
     seen = binom.sf(passed.argmax() - 1, n, share) >= power
     return float(share[seen.argmax()] - rest_error) if passed.any() and seen.any() else float("nan")
+
+# %% ../../nbs/44_slices.confirm.ipynb #image-weight
+def _image_weight(error: np.ndarray, keys: np.ndarray | None) -> float:
+    "What an image counts against one that is drawn alone and right or wrong"
+    most, spread, units = error.mean() * (1 - error.mean()), error.var(), _as_units(keys)
+    weight = most / spread if spread > 1e-12 else 1.0
+    if units is not None:
+        size = np.bincount(units)
+        weight /= 1 + _likeness(error - error.mean(), units) * ((size**2).sum() / size.sum() - 1)
+    return float(min(weight, max(1e6 / len(error), 1.0)))  # More would only cost time

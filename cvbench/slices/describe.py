@@ -24,14 +24,23 @@ def name_rule(
     width: int = 120,  # Characters at most
 ) -> str:
     "A condition in words"
-    columns = list(dict.fromkeys(re.findall(r"`([^`]+)`", where)))
-    text = re.sub(r"`([^`]+)`", lambda m: f" __column{columns.index(m[1])}__ ", where).strip()
+    tree, columns = _parse(where)
     try:
-        said = _say(ast.parse(text, mode="eval").body, columns)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        said = where if tree is None else _say(tree, columns)
+    except (ValueError, RecursionError):
         said = where
     said = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in said).split())
     return said if len(said) <= width else said[: width - 1] + "…"
+
+
+def _parse(where: str) -> tuple[ast.expr | None, list[str]]:
+    "A condition as a tree, `None` where it is none, and the columns that its `__column0__` … stand for"
+    columns = list(dict.fromkeys(re.findall(r"`([^`]+)`", where)))
+    text = re.sub(r"`([^`]+)`", lambda m: f" __column{columns.index(m[1])}__ ", where).strip()
+    try:
+        return ast.parse(text, mode="eval").body, columns
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None, columns
 
 # %% ../../nbs/45_slices.describe.ipynb #say
 def _say(node: ast.AST, columns: Sequence[str]) -> str:
@@ -40,6 +49,8 @@ def _say(node: ast.AST, columns: Sequence[str]) -> str:
             return " or ".join(_say(p, columns) for p in parts)
         case ast.BoolOp(values=parts):
             return ", ".join(dict.fromkeys(_say(p, columns) for p in _join_bounds(parts)))
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Compare(left=x, ops=[ast.Eq()], comparators=[y])) if _same(x, y):
+            return f"{_word(x, columns)} missing"
         case ast.UnaryOp(op=ast.Not(), operand=part):
             return f"not ({_say(part, columns)})"
     if not (isinstance(node, ast.Compare) and len(node.ops) <= 2):
@@ -49,12 +60,16 @@ def _say(node: ast.AST, columns: Sequence[str]) -> str:
         low, name, high = (_word(s, columns) for s in sides)
         return f"{name} {low} to {high}"
     op, (a, b) = type(node.ops[0]), (_word(s, columns) for s in sides)
-    if op is ast.NotEq and a == b or op is ast.In and isinstance(sides[1], ast.List) and b == "missing":
+    if op is ast.NotEq and _same(*sides) or op is ast.In and isinstance(sides[1], ast.List) and b == "missing":
         return f"{a} missing"
     if op in (ast.In, ast.NotIn):
         column_last = not isinstance(sides[1], (ast.List, ast.Tuple, ast.Set))
         return f"{b if column_last else a}{_OPS[op]}{a if column_last else b}"
     return f"{a}{_OPS[op]}{b}"
+
+
+def _same(a: ast.AST, b: ast.AST) -> bool:
+    return ast.dump(a) == ast.dump(b)
 
 
 _OPS: dict[type, str] = {
@@ -72,7 +87,11 @@ def _word(node: ast.AST, columns: Sequence[str]) -> str:
     value = ast.literal_eval(node)  # a constant, or −3
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "missing"}[value]
-    return f"{value:.4g}".replace("-", "−") if isinstance(value, (int, float)) else str(value)[:40] or "(empty)"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    if isinstance(value, (int, float)):
+        return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
+    return str(value)[:40] or "(empty)"
 
 
 def _join_bounds(parts: Sequence[Any]) -> list[Any]:
@@ -81,12 +100,7 @@ def _join_bounds(parts: Sequence[Any]) -> list[Any]:
     for p in parts:
         last: Any = out[-1] if out else None
         pair = all(isinstance(x, ast.Compare) and len(x.ops) == 1 for x in (last, p))
-        if (
-            pair
-            and isinstance(last.ops[0], ast.GtE)
-            and isinstance(p.ops[0], ast.Lt)
-            and ast.dump(last.left) == ast.dump(p.left)
-        ):
+        if pair and isinstance(last.ops[0], ast.GtE) and isinstance(p.ops[0], ast.Lt) and _same(last.left, p.left):
             out[-1] = ast.Compare(last.comparators[0], [ast.LtE(), ast.Lt()], [last.left, p.comparators[0]])
         else:
             out.append(p)

@@ -97,7 +97,7 @@ def _texts(table: pd.DataFrame, column: str) -> np.ndarray:
         raise ValueError(
             f"the region asks for the column {column!r}, and the table has {list(table.columns)[:20]}. Pass a table with it."
         )
-    return table[column].astype(str).to_numpy()
+    return table[column].astype(str).fillna("").to_numpy()
 
 # %% ../../nbs/41_slices.regions.ipynb #region_scores
 def region_scores(
@@ -124,6 +124,10 @@ _KINDS = {"nearest": _nearest_scores}
 
 # %% ../../nbs/41_slices.regions.ipynb #read-embeddings
 def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
+    if embeddings is None:
+        raise ValueError(
+            f"embeddings must be numbers of the shape ({n}, d), and none were given. Pass an array, or to discover_slices read_features(run, ds) or the name of a column made by embed."
+        )
     x = np.asarray(embeddings)
     if x.ndim != 2 or len(x) != n or not x.shape[1] or x.dtype.kind not in "fiu":
         raise ValueError(
@@ -354,7 +358,7 @@ def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.
     out: list[tuple[str, list[str], np.ndarray]] = [("", [""], np.zeros(len(table), np.int64))]
     for column in ("target", "pred"):
         if column in table:
-            code, values = pd.factorize(table[column].astype(str))
+            code, values = pd.factorize(_texts(table, column))
             often = np.flatnonzero(np.bincount(code, minlength=len(values)) >= min_size)
             place = np.full(len(values), len(often))
             place[often] = np.arange(len(often))
@@ -419,7 +423,7 @@ def _kinds(rows: np.ndarray, table: pd.DataFrame, error: np.ndarray) -> list[int
     alone = [-1 - j for j in range(rows.shape[1])]
     if not {"target", "pred"} <= set(table):
         return alone
-    target, pred = (pd.factorize(table[c].astype(str))[0] for c in ("target", "pred"))
+    target, pred = (pd.factorize(_texts(table, c))[0] for c in ("target", "pred"))
     pair = pd.factorize(target * (pred.max() + 1) + pred)[0]
     by = [np.bincount(pair[r], error[r]) for r in rows.T]
     return [int(b.argmax()) if b.max() > 0.5 * b.sum() else own for b, own in zip(by, alone, strict=True)]
