@@ -40,7 +40,9 @@ def _adapter(kind: str | None, r: int | None, blocks: int | None) -> Any:
 
     from cvbench.model.adapters import adapters, make_adapter
 
-    kind = kind or "lora"
+    if kind is None and r is None and blocks is None:
+        return None
+    kind = "lora" if kind is None else kind
     known = {f.name for f in fields(adapters[kind])} if kind in adapters else set()
     options = {k: v for k, v in {"r": r, "blocks": blocks}.items() if v is not None}
     if foreign := set(options) - known if kind in adapters else set():
@@ -78,7 +80,7 @@ def run(
         name,
         format=format,
         backbone=backbone,
-        adapter=_adapter(adapter, r, blocks) if adapter or r or blocks else None,
+        adapter=_adapter(adapter, r, blocks),
         budget=budget,
         say=typer.echo,
         **({} if epochs is None else {"epochs": epochs}),
@@ -149,7 +151,7 @@ def adapt(
         "patience": patience,
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None} | {"seed": seed, "budget": budget}
-    options["adapter"] = _adapter(adapter, r, blocks) if adapter or r or blocks else None
+    options["adapter"] = _adapter(adapter, r, blocks)
     ds = checkout(data)
     if dry:
         choice = choose(backbone, ds, measure=True, **options)
@@ -191,7 +193,9 @@ def sweep(
 @app.command()
 def distill(
     run: _Run,
-    data: Annotated[str, typer.Argument(help="Data set such as parts@v3; not every image needs a label.")],
+    data: Annotated[
+        str, typer.Argument(help="Data set such as parts@v3; of one class an image, not every one needs a label.")
+    ],
     student: Annotated[str, typer.Option(help="timm or transformers name, local folder.")] = "pocket_vit",
     pretrained: Annotated[bool, typer.Option(help="Begin with the student's own weights, not at random.")] = True,
     epochs: _Epochs = 10,

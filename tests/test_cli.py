@@ -5,8 +5,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
+
+from cvbench.cli import app
+from cvbench.model.adapters import LinearProbe, LoRA
 
 ROOT = Path(__file__).parents[1]
 CVBENCH = [sys.executable, "-c", "from cvbench.cli import main; main()"]
@@ -165,3 +170,19 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(tmp_path / "site")) == 2
+
+
+@pytest.mark.parametrize("command", [["adapt", "digits", "--estimate"], ["run", "folder"]], ids=lambda c: c[0])
+def test_an_option_of_the_adapter_counts_where_it_is_0_too(command, monkeypatch):
+    asked, nothing = [], SimpleNamespace(why="", adapter="", recipe="", estimate="")
+    monkeypatch.setattr("cvbench.data.dataset.checkout", lambda data: data)
+    monkeypatch.setattr("cvbench.model.recipes.choose", lambda *a, **k: asked.append(k["adapter"]) or nothing)
+    monkeypatch.setattr("cvbench.walk.walk", lambda *a, **k: asked.append(k["adapter"]))
+
+    def call(*options):
+        return CliRunner().invoke(app, [*command, *options]).exception
+
+    assert not any(map(call, ("--r=1", "--blocks=0", "--adapter=probe"))) and not call()
+    assert asked == [LoRA(r=1), LoRA(blocks=0), LinearProbe(), None]
+    assert "must be an int of 1 or more. Got 0" in str(call("--r=0"))
+    assert "adapter '' is not known" in str(call("--adapter=")) and len(asked) == 4

@@ -393,3 +393,17 @@ def test_splits_survive_a_change_from_references_to_bytes(tmp_path):
     first = commit([replace(s, uri=str(tmp_path / s.uri), image=None) for s in samples], "parts", images="reference")
     second = commit(samples, "parts", seed=7, message="copied")
     assert diff(first, second).empty and second.version == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../x", "/etc", "a/b", "a\\b", ".hidden", "a\0b", "a\nb", "", "x" * 10_000, "<b>"]
+)
+def test_a_split_that_is_no_file_name_is_refused(name):
+    odd = [replace(s, split=name if i == 7 else "train") for i, s in enumerate(make(20))]
+    with pytest.raises(ValueError, match="split .* is not usable as a folder name"):
+        commit(odd, name="odd")
+    with pytest.raises(ValueError, match="split .* is not usable as a folder name"):
+        commit(make(20), name="odd", ratios={"train": 0.5, name: 0.5})
+    assert not list_datasets()
+    assert set(commit(odd, name="odd", resplit=True).splits) <= {"train", "val", "test"}
+    assert "hold-out_2.b" in commit([replace(s, split="hold-out_2.b") for s in make(4)], name="fine").splits

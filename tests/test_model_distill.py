@@ -268,3 +268,13 @@ def place(store):
         except OSError:
             pass
     return -1, 0
+
+
+def test_several_labels_and_not_one_given_is_refused_where_labels_count():
+    known, ds = commit(colours(), name="colours"), commit((replace(s, target=Target()) for s in colours()), name="bare")
+    teacher = wide(known)
+    train(teacher, known)
+    with pytest.raises(ValueError, match="none of the 80 training images of bare@v1 has a label"):
+        distill(teacher, student(known), ds, epochs=1)
+    taught = distill(teacher, student(known), ds, epochs=1, alpha=1.0, head_start=False)
+    assert taught.summary["epochs"] == 1

@@ -282,3 +282,25 @@ def test_from_the_shell(capsys):
     )
     assert done.exit_code == 0 and done.output.splitlines()[-1] == "digits@v2 has deep"
     assert "deep" in checkout("digits").columns
+
+
+def test_what_another_process_finished_meanwhile_is_the_answer(monkeypatch):
+    ds = digits(30)
+    model, real, said = small(ds, LinearProbe()), e.run_shards, []
+
+    def overtaken(*a, **k):
+        real(*a, **k)
+        monkeypatch.setattr(e, "run_shards", real)
+        said.append(embed(ds, model, engine="torch"))
+
+    monkeypatch.setattr(e, "run_shards", overtaken)
+    made = embed(ds, model, engine="torch")
+    assert made == said[0] == checkout("digits") and made.ref == "digits@v2"
+    assert not list((ds.path / ".shards").iterdir())
+
+
+def test_another_column_that_came_meanwhile_is_an_error(monkeypatch):
+    ds, real = digits(30), e.run_shards
+    monkeypatch.setattr(e, "run_shards", lambda *a, **k: (real(*a, **k), add_column(ds, "sharpness", {})))
+    with pytest.raises(ValueError, match="not the newest version"):
+        embed(ds, small(ds, LinearProbe()), engine="torch")

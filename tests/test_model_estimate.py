@@ -3,9 +3,13 @@
 import pytest
 import torch
 from test_model_train import digits, small
+from torch import nn
 
-from cvbench.model.adapters import LinearProbe, LoRA
+from cvbench.core.arrays import list_cache
+from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
+from cvbench.model.backbones import Transform
 from cvbench.model.estimate import estimate
+from cvbench.model.models import create_model
 from cvbench.model.train import train
 
 
@@ -40,3 +44,30 @@ def test_money_is_spoken_of_when_there_is_a_price(monkeypatch):
     monkeypatch.setenv("CVBENCH_PRICE_PER_HOUR", "3.6")
     paid = estimate(small(ds, LinearProbe()), ds)
     assert paid.price == pytest.approx(paid.seconds / 1000) and "price" in repr(paid)
+
+
+def test_statistics_of_a_batch_norm_are_as_they_were():
+    ds = digits(60)
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model = create_model(net, ds, adapter=FullFineTune(), transform=Transform(32, 1.0))
+    before = model.id
+    estimate(model, ds, epochs=1)
+    assert model.id == before and not model.net.training
+    train(model, ds, epochs=1)
+    assert model.id != before
+
+
+def test_nothing_is_written_and_nothing_gives_way(store, monkeypatch):
+    ds = digits(60)
+    held = {p for p in store.rglob("*")}
+    estimate(small(ds, LoRA(r=2, blocks=1)), ds)
+    assert {p for p in store.rglob("*")} == held
+    train(small(ds, LoRA(r=2, blocks=1)), ds, epochs=1)
+    kept = {p.name for p, _, _ in list_cache()}
+    assert any(n.startswith("pixels") for n in kept)
+    monkeypatch.setenv("CVBENCH_CACHE_GB", str(sum(size for _, size, _ in list_cache()) / 1e9))
+    other = create_model("pocket_vit", ds, adapter=LoRA(blocks=1))
+    estimate(other, ds)
+    assert {p.name for p, _, _ in list_cache()} == kept
+    train(other, ds, epochs=1)
+    assert {p.name for p, _, _ in list_cache()} != kept

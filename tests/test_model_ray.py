@@ -73,7 +73,7 @@ def test_prefixes_filled_by_two_workers_are_what_training_reads(monkeypatch):
     alone = train(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="off")
     plan = f.fill_cache(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="fp32", on="ray")
     work = f.FillShard(small(ds, LoRA(r=2, blocks=1)), ds, Recipe(**same), "float32", "cpu", 40)
-    assert plan.dtype == "float32" and len(work.shards()) > 6 and work.missing() == {}
+    assert plan.dtype == "float32" and len(work.shards) > 6 and work.missing() == {}
     cached = train(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="fp32")
     losses = [[h["val_loss"] for h in run.history] for run in (alone, cached)]
     np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from torch import nn
 
 from cvbench.core.digits import read_digits
 from cvbench.core.files import read_json
-from cvbench.core.runs import load_run
+from cvbench.core.runs import load_run, start_run
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.model import sweep as module
@@ -460,3 +461,28 @@ def test_the_command_says_what_it_found_and_where():
     assert done.stdout.strip().endswith("sweep.html") and set(load_sweep("s").table.blocks) <= {1, 2, "all"}
     failed = CliRunner().invoke(app, [*line[:-1], "rank=1|2"])
     assert failed.exit_code and "cannot vary" in str(failed.exception)
+
+
+def test_a_sweep_reads_its_own_runs_and_not_those_of_another_whose_name_begins_like_it():
+    found = run(trials=2, pruner="none", name="exp")
+    other = run({"seed": [0, 5]}, trials=2, pruner="none", name="exp-001", recipe=Recipe(lr=1e-9, epochs=1))
+    start_run("exp-001-005", {"no": "val.json"})
+    for one in (found, other):
+        again = load_sweep(one.name)
+        assert values(again) == values(one) and again.sentence == one.sentence
+    mine = module._run_folders(found.path, 1)
+    assert [f.name for f in mine] == [found.table.run[1]]
+
+
+def test_a_name_that_leaves_its_runs_no_room_is_refused_before_anything_is_made(store):
+    with pytest.raises(ValueError, match="sweep of 1 trials must have 87 characters or fewer.*Got 88"):
+        run(trials=1, name="b" * 88)
+    assert not (store / "sweeps").exists()
+    assert len(run(trials=1, name="b" * 87).table.run[0]) == 100
+
+
+def test_the_default_name_tells_other_inputs_apart():
+    ds, options = digits(), {"adapter": FullFineTune(), "recipe": SLOW, "trials": 1}
+    backbones = small(), small(), replace(small(), transform=Transform(32, 0.9))
+    first, same, cropped = (sweep(b, ds, TWO, **options).name for b in backbones)
+    assert first == same != cropped

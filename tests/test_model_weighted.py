@@ -6,10 +6,12 @@ import torch
 
 from cvbench.core.inspection import make_inspection
 from cvbench.data.dataset import commit
-from cvbench.model.adapters import LoRA
+from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.checkpoints import own_state
 from cvbench.model.features import read_features
+from cvbench.model.heads import encode_targets, make_loss
 from cvbench.model.models import create_model
+from cvbench.model.recipe import Recipe
 from cvbench.model.train import train
 from cvbench.model.weighted import Weighted
 
@@ -56,3 +58,40 @@ def test_features_are_those_of_the_encoder_in_the_order_asked(ds):
     ((again, all_of_them),) = read_features(model, ds.split("test")).items()
     assert name == again and name.startswith("pocket_vit:")
     assert np.allclose(some, all_of_them[:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several"])
+@pytest.mark.parametrize("balance", ["none", "loss"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_scale_the_very_loss_that_is_trained(ds, several, balance, smoothing):
+    train_set = ds.split("train")
+    model = create_model(
+        "pocket_vit", ds, adapter=LinearProbe(), task="multilabel" if several else None, classes=ds.classes
+    )
+    y, recipe = encode_targets(train_set, model), Recipe(balance=balance, label_smoothing=smoothing)
+    loss, rows = make_loss(model, y, balance, smoothing), np.arange(12)
+    logits = torch.randn(12, len(ds.classes), generator=torch.Generator().manual_seed(0))
+    labels, ids = loss(logits, y[rows]), train_set.table(["sample_id"])["sample_id"].to_pylist()
+
+    def total(weights):
+        goal = Weighted(model, dict(zip(ids, weights, strict=False)))
+        goal.prepare(train_set, recipe, torch.device("cpu"))
+        return float(goal(labels, rows, 0 * rows, None, logits, len(rows)))
+
+    assert total([0.0] * len(ids)) == pytest.approx(0, abs=1e-6)
+    assert total([1.0] * len(ids)) == float(labels)
+    assert total([3.0] * len(ids)) == pytest.approx(3 * float(labels), rel=1e-5)
+    halves = [total([float((i < 6) == first) for i in range(len(ids))]) for first in (True, False)]
+    assert sum(halves) == pytest.approx(float(labels), rel=1e-5)
+
+
+def test_a_rare_class_weighs_by_its_frequency_too(ds):
+    train_set = ds.split("train")
+    model = create_model("pocket_vit", ds, adapter=LinearProbe())
+    y, ids = encode_targets(train_set, model), train_set.table(["sample_id"])["sample_id"].to_pylist()
+    logits, rows = torch.zeros(len(y), len(ds.classes)), np.arange(len(y))
+    rare = int(y.bincount(minlength=len(ds.classes)).clamp(min=1).argmin())
+    goal = Weighted(model, {i: float(c != rare) for i, c in zip(ids, y.tolist(), strict=True)})
+    goal.prepare(train_set, Recipe(balance="loss"), torch.device("cpu"))
+    labels, there = make_loss(model, y, "loss")(logits, y), len(set(y.tolist()))
+    assert float(goal(labels, rows, rows, None, logits, len(rows))) == pytest.approx(float(labels) * (1 - 1 / there))

@@ -94,12 +94,12 @@ class Run:
 
 # %% ../../nbs/05_core.runs.ipynb #start-run
 def start_run(
-    name: str,  # What the id begins with, such as parts-lora
+    name: str,  # What the id begins with, such as parts-lora; cut where the id would be too long
     config: dict[str, Any],  # Everything the outcome depends on, seed included
     store: str | os.PathLike | None = None,  # Store folder; from settings by default
 ) -> Run:
     "The run of these inputs: new, or the one that is there already"
-    id = check_name(f"{name}-{fingerprint(config, length=8)}", "run")
+    id = check_name(f"{name[:91]}-{fingerprint(config, length=8)}", "run")
     path = Path(store or load_settings().store) / "runs" / id
     if not (path / "run.json").exists():
         write_json(path / "run.json", {"id": id, "config": config, "environment": environment(), "argv": sys.argv[:1]})

@@ -622,6 +622,8 @@ def _with_splits(
     groups = [None if g is None else _as_text(g) for g in table[group].to_pylist()] if group else None
     labels = pc.struct_field(table["target"], "labels").to_pylist()
     given = None if resplit else table["split"].to_pylist()
+    for name in sorted({*(given or ()), *(how["ratios"] or ())} - {None}):
+        check_name(name, "split")
     known = {} if resplit else _settled_splits(home, set(ids), old)
     splits = assign_splits(ids, labels, groups, given, known, **how)
     return table.set_column(table.column_names.index("split"), "split", pa.array(splits, pa.string()))

@@ -21,6 +21,7 @@ from ..core.files import fingerprint
 from ..core.runs import Run
 from .adapters import LinearProbe
 from .backbones import Transform, normalise
+from .heads import encode_targets
 from .models import Model, load_model
 from .pixels import Pixels, augmentations
 from .prefix import Activations, split_model
@@ -103,6 +104,7 @@ class _Lessons(Objective):
 
     def prepare(self, ds, recipe: Recipe, device: torch.device) -> None:
         "Ask the teacher about every plain image, the work shared by all workers"
+        self._check_labels(ds, recipe)
         net, transform = (
             copy.deepcopy(self.teacher.net).requires_grad_(False).to(device),
             self.teacher.backbone.transform,
@@ -120,12 +122,20 @@ class _Lessons(Objective):
         self.mean, self.std = z.mean(0), z.std(0, unbiased=False).clamp(min=1e-6)
         self.guess = self._answer(z).argmax(1).cpu()
 
+    def _check_labels(self, ds, recipe: Recipe) -> None:
+        teacher_only = self.alpha == 1 and not recipe.head_start
+        if self.teacher.task == "multilabel" and not teacher_only and not encode_targets(ds, self.teacher).any():
+            raise ValueError(
+                f"none of the {len(ds)} training images of {ds.ref} has a label, and where several are possible that says none of "
+                "the classes is there. Label some, or pass alpha=1.0, head_start=False to learn from the teacher alone."
+            )
+
     def _answer(self, z: torch.Tensor) -> torch.Tensor:
         places = [self.teacher.classes.index(c) for c in self.classes]
         return self.classify(z).float()[:, places]
 
     def fill(self, y: torch.Tensor) -> torch.Tensor:
-        "Where there is no label, what the teacher says"
+        "Where an image of one class has no label, what the teacher says"
         return torch.where(y < 0, self.guess, y) if y.ndim == 1 else y
 
     def forward(
@@ -152,7 +162,7 @@ class _Lessons(Objective):
 def distill(
     teacher: Model | Run | str | os.PathLike,  # Adapted to the same classes, in any order
     student: Model,  # Its network is trained in place
-    ds,  # Data set with the splits train and, if it can be, val; not every image needs a label
+    ds,  # Data set with the splits train and, if it can be, val; where an image has one class, not every one needs a label
     recipe: Recipe = Recipe(),
     *,
     alpha: float = 0.9,  # Share of the teacher's answers in the loss, the labels have the rest

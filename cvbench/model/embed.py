@@ -56,26 +56,23 @@ def embed(
     if not len(ds):
         raise ValueError(f"{ds.ref} has no images in the splits {sorted(ds.splits)}. Pass a split that has some.")
     files, todo = list_shards(folder, len(ds), _SHARD)
-    if left := sum(todo.values()):
-        first = decode_squares(ds, range(min(16, len(ds))), transform)
-        key = fingerprint({k: about[k] for k in ("weights", "kind", "adapter", "transform")})
-        chosen, why = choose_engine(
-            engine,
-            encoder,
-            transform,
-            key,
-            first,
-            left,
-            cache=ds.path.parents[1] / "cache",
-            device=target,
-            precision=precision,
-        )
-        print(f"embed {left:,} images by {why}")
-        work = ForwardShard(
-            ds, chosen, folder, _SHARD, batch_size or (128 if target.type != "cpu" else 16 if chosen.lanes == 1 else 8)
-        )
-        run_shards(work, todo, on, done=len(ds) - left, what="embed")
-    made = add_column(ds, column, (np.load(file) for file in files), {"cvbench": json.dumps(about)})
+    try:
+        if left := sum(todo.values()):
+            first = decode_squares(ds, range(min(16, len(ds))), transform)
+            key = fingerprint({k: about[k] for k in ("weights", "kind", "adapter", "transform")})
+            chosen, why = choose_engine(
+                engine, encoder, transform, key, first, left,
+                cache=ds.path.parents[1] / "cache", device=target, precision=precision,
+            )  # fmt: skip
+            print(f"embed {left:,} images by {why}")
+            size = batch_size or (128 if target.type != "cpu" else 16 if chosen.lanes == 1 else 8)
+            work = ForwardShard(ds, chosen, folder, _SHARD, size)
+            run_shards(work, todo, on, done=len(ds) - left, what="embed")
+        made = add_column(ds, column, (np.load(file) for file in files), {"cvbench": json.dumps(about)})
+    except (FileNotFoundError, ValueError):  # another process was done before, and cleared the files away
+        if (found := _look_up(ds, column, about)) is None:
+            raise
+        made = found
     shutil.rmtree(folder, ignore_errors=True)
     return replace(made, only=ds.only)
 

@@ -9,20 +9,20 @@ __all__ = ['Estimate', 'estimate']
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..core.arrays import array_bytes
 from ..core.settings import load_settings
 from .adapters import LinearProbe
 from .heads import make_loss
-from .models import Model
-from .parts import frozen_blocks
+from .models import Model, load_state, own_state
 from .pixels import autocast, pick_device
 from .prefix import Activations, CachePlan
-from .recipe import Recipe
+from .recipe import Recipe, count_epochs, settle_recipe
 from .train import Objective, _peak_memory, _prepare
 
 # %% ../../nbs/28_model.estimate.ipynb #Estimate
@@ -53,7 +53,7 @@ def _duration(seconds: float) -> str:
 
 # %% ../../nbs/28_model.estimate.ipynb #estimate
 def estimate(
-    model: Model,  # Is not changed
+    model: Model,  # Is not changed, and nothing is written
     ds,  # Data set with the split train and, if it can be, val
     recipe: Recipe = Recipe(),
     *,
@@ -62,21 +62,19 @@ def estimate(
     **changes: Any,  # Fields of the recipe to change, as for `train`
 ) -> Estimate:
     "Seconds, memory, disk, parameters and money that `train` with the same arguments will take"
-    recipe = replace(recipe, **changes)
-    if recipe.views is None:
-        recipe = replace(recipe, views=0 if frozen_blocks(model.net.encoder) == 0 else 4)
-    target = pick_device(device)
-    split, targets, feeds, plan = _prepare(model, ds, recipe, Objective(), target)
-    rows = np.arange(min(recipe.batch_size, len(targets["train"])))
-    each = _time_parts(model, recipe, feeds["train"], targets["train"], rows)
-    counts = {s: len(y) for s, y in targets.items()}
+    recipe, target = settle_recipe(recipe, model, ds, **changes), pick_device(device)
+    before, settings = own_state(model.net), load_settings()
+    try:
+        _, targets, feeds, plan = _prepare(model, ds, recipe, Objective(), target, budget=0)
+        rows = np.arange(min(recipe.batch_size, len(targets["train"])))
+        each = _time_parts(model, recipe, feeds["train"], targets["train"], rows)
+    finally:
+        load_state(model.net.cpu().eval(), before)
+    counts, side = {s: len(y) for s, y in targets.items()}, model.backbone.transform.side
     parts = _multiply(model, recipe, plan, counts, each)
-    model.net.cpu()
-    seconds, price = sum(parts.values()), load_settings().price_per_hour if price is None else price
-    pixels = feeds["train"].pixels.array
-    disk = (plan.bytes if plan.dtype else 0) + (
-        sum(counts.values()) * pixels.data[0].nbytes if pixels is not None and pixels.path else 0
-    )
+    seconds, price = sum(parts.values()), settings.price_per_hour if price is None else price
+    squares = [array_bytes(n, (side, side, 3), "uint8") for n in counts.values()]
+    disk = (plan.bytes if plan.dtype else 0) + sum(n for n in squares if n <= settings.cache_gb * 1e9)
     trained = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
     return Estimate(
         seconds,
@@ -137,7 +135,7 @@ def _multiply(
 ) -> dict[str, float]:
     "Seconds of each kind of work in the whole training"
     probe = isinstance(model.adapter, LinearProbe)
-    epochs, start = 0 if probe else recipe.epochs, int(recipe.head_start or probe)
+    epochs, start = count_epochs(recipe, model), int(recipe.head_start or probe)
     n, val, views = counts["train"], counts.get("val", 0), recipe.views or 0
     passes: float = epochs + start
     if plan.dtype:

@@ -7,7 +7,7 @@ __all__ = ['fill_cache', 'FillShard']
 
 # %% ../../nbs/29_model.fill.ipynb #2589307e
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from .adapters import LinearProbe
+from .heads import encode_targets
 from .models import Model
-from .parts import frozen_blocks
 from .pixels import Pixels, pick_device
 from .prefix import Activations, CachePlan, plan_cache, split_model
-from .recipe import Recipe
+from .recipe import Recipe, count_epochs, draw_order, draw_views, settle_recipe
 from .shards import check_place, run_shards
 
 # %% ../../nbs/29_model.fill.ipynb #fill-cache
@@ -34,20 +34,13 @@ def fill_cache(
 ) -> CachePlan:  # What is kept, and why
     "Compute what training keeps of the frozen blocks; nothing where the recipe keeps nothing"
     check_place(on)
-    recipe, target = replace(recipe, **changes), pick_device(device)
-    if recipe.views is None:
-        recipe = replace(recipe, views=0 if frozen_blocks(model.net.encoder) == 0 else 4)
+    recipe, target = settle_recipe(recipe, model, ds, **changes), pick_device(device)
     counts = {s: n for s, n in ds.splits.items() if s in ("train", "val")}
-    if "train" not in counts:
-        raise ValueError(
-            f"{ds.ref} has the splits {sorted(ds.splits)}, but training needs one called train. Run assign_splits and commit again."
-        )
-    epochs = 0 if isinstance(model.adapter, LinearProbe) else recipe.epochs
     plan = plan_cache(
         split_model(model),
         model.backbone.transform.size,
         counts,
-        epochs,
+        count_epochs(recipe, model),
         recipe.views or 0,
         recipe.refresh,
         recipe.cache,
@@ -55,7 +48,7 @@ def fill_cache(
     )
     if plan.dtype:
         work = FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD)
-        todo, shards = work.missing(), work.shards()
+        todo, shards = work.missing(), work.shards
         run_shards(
             work, todo, on, done=sum(len(rows) for i, (_, _, rows) in enumerate(shards) if i not in todo), what="prefix"
         )
@@ -76,17 +69,26 @@ class FillShard:
     device: str  # Where it computes
     size: int = 2048  # Images of a shard
 
+    @cached_property
     def shards(self) -> list[tuple[str, int, np.ndarray]]:
         "Split, view and rows of every shard"
-        recipe = self.recipe
-        views = {"train": max(1, recipe.views or 0) if recipe.augment != "none" else 1, "val": 1}
-        if not recipe.views and recipe.augment != "none" and not recipe.head_start:
-            views["train"] = 0
-        counts = {s: n for s, n in self.ds.splits.items() if s in views}
+        asked = [("train", view, np.flatnonzero(row)) for view, row in enumerate(self._asked())]
+        asked += [("val", 0, np.arange(n)) for s, n in self.ds.splits.items() if s == "val"]
         return [
-            (s, view, np.arange(start, min(start + self.size, n)))
-            for s, n in counts.items() for view in range(views[s]) for start in range(0, n, self.size)
+            (s, view, rows[i : i + self.size]) for s, view, rows in asked for i in range(0, len(rows), self.size)
         ]  # fmt: skip
+
+    def _asked(self) -> np.ndarray:  # (views, n) bool
+        "Which training images a training reads in which of the views that are kept"
+        recipe, y = self.recipe, encode_targets(self.ds.split("train"), self.model)
+        epochs, asked = count_epochs(recipe, self.model), np.zeros((max(1, recipe.views or 0), len(y)), bool)
+        asked[0] = recipe.head_start or isinstance(self.model.adapter, LinearProbe)
+        for epoch in range(epochs):
+            order = draw_order(y, recipe, epoch)
+            views = draw_views(order, recipe, epoch)
+            kept = views < len(asked)
+            asked[views[kept], order[kept]] = True
+        return asked
 
     @cached_property
     def _feeds(self) -> dict[str, Activations]:
@@ -100,13 +102,13 @@ class FillShard:
 
     def missing(self) -> dict[int, int]:
         "Number of each shard that is not whole, and its images; makes the arrays that are not there"
-        left = ((i, self._feeds[s].missing(view, rows)) for i, (s, view, rows) in enumerate(self.shards()))
-        return {i: len(self.shards()[i][2]) for i, rows in left if len(rows)}
+        left = ((i, self._feeds[s].missing(view, rows)) for i, (s, view, rows) in enumerate(self.shards))
+        return {i: len(self.shards[i][2]) for i, rows in left if len(rows)}
 
     def __call__(self, number: int, said: Callable[[int], object]) -> None:
         "Compute what a shard lacks"
         self.model.net.to(self.device)
-        split, view, rows = self.shards()[number]
+        split, view, rows = self.shards[number]
         for chunk in np.array_split(rows, -(-len(rows) // 64)):
             self._feeds[split].read(chunk, view)
             said(len(chunk))

@@ -45,7 +45,7 @@ def make_loss(
     smoothing: float = 0.0,  # Share of the probability spread over all classes
 ) -> Callable[
     ..., torch.Tensor
-]:  # logits, targets → mean loss; with the targets of a whole batch, the share these have in its mean
+]:  # logits, targets → mean loss; with the targets of a whole batch, the share these have in its mean; with reduction="none", of each image
     "Cross-entropy for one class an image, binary cross-entropy for several"
     weight = None
     if balance == "loss":
@@ -61,11 +61,15 @@ def make_loss(
     def mass(y: torch.Tensor) -> float:
         return float(len(y)) if weight is None or y.ndim > 1 else float(weight.to(y.device)[y].sum())
 
-    def loss(logits: torch.Tensor, y: torch.Tensor, whole: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(
+        logits: torch.Tensor, y: torch.Tensor, whole: torch.Tensor | None = None, reduction: str = "mean"
+    ) -> torch.Tensor:
         w, share = None if weight is None else weight.to(logits), 1.0 if whole is None else mass(y) / mass(whole)
         if y.ndim == 1:
-            return share * F.cross_entropy(logits, y, w, label_smoothing=smoothing)
-        return share * F.binary_cross_entropy_with_logits(logits, y * (1 - smoothing) + smoothing / 2, pos_weight=w)
+            return share * F.cross_entropy(logits, y, w, label_smoothing=smoothing, reduction=reduction)
+        soft = y * (1 - smoothing) + smoothing / 2
+        value = F.binary_cross_entropy_with_logits(logits, soft, pos_weight=w, reduction=reduction)
+        return share * (value.mean(1) if reduction == "none" else value)
 
     return loss
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..core.files import atomic_path, fingerprint
+from ..core.files import atomic_path, check_name, fingerprint
 from ..core.predictions import Predictions, load_predictions, make_predictions, prediction_schema
 from ..core.runs import Run, code_version
 from ..core.settings import load_settings
@@ -51,15 +51,20 @@ def predict(
         model.id,
         {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision},
     )
-    path = Path(path or _default_path(run, model_id, ds))
-    if path.exists() and (old := load_predictions(path)).model_id == model_id and old.info.items() >= asked.items():
+    own, path = path is None, Path(path or _default_path(run, model_id, ds))
+    if (old := _look_up(path, model_id, asked, own)) is not None:
         return old
     origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
     files, todo = list_shards(parts, len(ds), _PART)
     work = ForwardShard(ds, Scorer(model, str(pick_device(device)), precision), parts, _PART, batch_size)
-    run_shards(work, todo, on, done=len(ds) - sum(todo.values()), what="predict")
-    preds = _join_parts(files, path, model, ds, origin, threshold)
+    try:
+        run_shards(work, todo, on, done=len(ds) - sum(todo.values()), what="predict")
+        preds = _join_parts(files, path, model, ds, origin, threshold)
+    except FileNotFoundError:  # another process was done before, and cleared the parts away
+        if (old := _look_up(path, model_id, asked, own)) is None:
+            raise
+        preds = old
     shutil.rmtree(parts, ignore_errors=True)
     return preds
 
@@ -67,8 +72,23 @@ def predict(
 def _default_path(run: Run | None, model_id: str, ds) -> Path:
     folder = run.path if run else load_settings().store / "models" / model_id
     same = run is not None and run.config["data"] == ds.ref
-    name = "+".join(sorted(ds.splits)) or "all"
+    name = "+".join(check_name(s, "split") for s in sorted(ds.splits)) or "all"
     return folder / "predictions" / f"{name if same else f'{ds.ref}-{name}'}.parquet"
+
+# %% ../../nbs/29_model.predict.ipynb #look-up
+def _look_up(path: Path, model_id: str, asked: dict, own: bool) -> Predictions | None:
+    "The answer that is there; a damaged file is no answer where it is our own"
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Pass the path of a file in it, such as {path / 'predictions.parquet'}.")
+    if not path.exists():
+        return None
+    try:
+        old = load_predictions(path)
+    except (ValueError, OSError):
+        if own:
+            return None
+        raise
+    return old if old.model_id == model_id and old.info.items() >= asked.items() else None
 
 # %% ../../nbs/29_model.predict.ipynb #d8dc4687
 _PART = 2048  # Rows of one part

@@ -19,7 +19,7 @@ from .adapters import Adapter, LinearProbe, LoRA
 from .backbones import Backbone, create_backbone, find_blocks
 from .estimate import Estimate, _duration, estimate
 from .models import Model, create_model
-from .recipe import Recipe
+from .recipe import Recipe, change_recipe
 from .train import train
 from .workers import agree_on
 
@@ -98,7 +98,10 @@ def choose(
     choices = list_choices(backbone, ds.splits.get("train", 0))
     if adapter is not None:
         choices = [Choice(adapter, choices[0].recipe, f"{adapter}, as asked for")]
-    choices = [replace(c, recipe=replace(c.recipe, seed=seed, **changes)) for c in choices]
+    choices = [replace(c, recipe=change_recipe(c.recipe, seed=seed, **changes)) for c in choices]
+    choices = [
+        c for i, c in enumerate(choices) if (c.adapter, c.recipe) not in [(d.adapter, d.recipe) for d in choices[:i]]
+    ]
     if limit is None:
         return replace(choices[0], estimate=_estimate(backbone, ds, choices[0], device)) if measure else choices[0]
     return _fit(backbone, ds, choices, limit, device)

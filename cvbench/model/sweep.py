@@ -252,6 +252,16 @@ class _Job:
         about = describe_adapter(self.adapter)
         return asdict(self.recipe) | about | {"adapter": about["kind"]}
 
+    @property
+    def config(self) -> dict[str, Any]:
+        b = self.backbone
+        return {
+            "backbone": b.name, "weights": b.weights_id, "transform": asdict(b.transform), "data": self.ds.ref,
+            "data_id": self.ds.fingerprint, "splits": sorted(self.ds.splits), "space": self.space,
+            "adapter": describe_adapter(self.adapter), "recipe": asdict(self.recipe), "seed": self.seed,
+            "pruner": self.pruner,
+        }  # fmt: skip
+
 # %% ../../nbs/28_model.sweep.ipynb #open
 @contextmanager
 def _open(file: Path, create: bool = False) -> Iterator[Any]:  # an optuna Study
@@ -273,12 +283,7 @@ def _open(file: Path, create: bool = False) -> Iterator[Any]:  # an optuna Study
 
 # %% ../../nbs/28_model.sweep.ipynb #prepare
 def _prepare(job: _Job) -> None:
-    b = job.backbone
-    config = {
-        "backbone": b.name, "weights": b.weights_id, "transform": asdict(b.transform), "data": job.ds.ref, "data_id": job.ds.fingerprint,
-        "splits": sorted(job.ds.splits), "space": job.space, "adapter": describe_adapter(job.adapter), "recipe": asdict(job.recipe),
-        "seed": job.seed, "pruner": job.pruner,
-    }  # fmt: skip
+    config = job.config
     job.path.mkdir(parents=True, exist_ok=True)
     with _lock(job.path / "lock"):
         if not (job.path / "sweep.json").exists():
@@ -432,7 +437,7 @@ def _tell(
 
 
 def _run_folders(path: Path, slot: int) -> list[Path]:
-    found = (path.parent.parent / "runs").glob(f"{path.name}-{slot:03d}-*/run.json")
+    found = (path.parent.parent / "runs").glob(f"{path.name}-{slot:03d}-{'[0-9a-f]' * 8}/run.json")
     return [p.parent for p in sorted(found, key=lambda p: p.stat().st_mtime)]
 
 # %% ../../nbs/28_model.sweep.ipynb #run-trials
@@ -572,19 +577,20 @@ def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, Any]:
 def _make_table(study: Any, path: Path) -> pd.DataFrame:
     rows = []
     for slot, t in sorted(_slots(study).items()):
-        facts, runs = t.user_attrs, _run_folders(path, slot)
+        facts = t.user_attrs
+        run = facts.get("run") or next((p.name for p in reversed(_run_folders(path, slot))), "")
         seen = dict(facts.get("reports", [])) | t.intermediate_values
         row = {"trial": slot, "state": {"FAIL": "failed"}.get(t.state.name, t.state.name.lower())}
         row |= {k: _label(k, v) for k, v in facts.get("values", {}).items()}
         row["val_accuracy"] = t.value if t.state.name == "COMPLETE" else seen[max(seen)] if seen else math.nan
         row["low"], row["high"] = (
-            _mean_interval(_right(runs[-1])) if t.state.name == "COMPLETE" else (math.nan, math.nan)
+            _mean_interval(_right(path.parents[1] / "runs" / run))
+            if t.state.name == "COMPLETE"
+            else (math.nan, math.nan)
         )
         row |= {k: facts.get(k, math.nan) for k in ("trainable", "seconds")}
         row["epochs"] = facts.get("epochs", max(seen, default=0))
-        rows.append(
-            row | {"run": facts.get("run") or (runs[-1].name if runs else ""), "problem": facts.get("error", "")}
-        )
+        rows.append(row | {"run": run, "problem": facts.get("error", "")})
     last = ["val_accuracy", "low", "high", "trainable", "seconds", "epochs", "run", "problem"]
     names = [*dict.fromkeys(k for row in rows for k in row if k not in last), *last]
     columns = {k: [row.get(k) for row in rows] for k in names}
@@ -748,16 +754,17 @@ def sweep(
         raise ValueError(
             f"{ds.ref} has the splits {sorted(ds.splits)}, but a sweep needs {' and '.join(sorted(lacking))} too. Run assign_splits and commit again."
         )
-    check_name(name or "sweep", "sweep")
+    if (most := 100 - len(f"-{trials - 1:03d}-01234567")) < len(check_name(name or "sweep", "sweep")):
+        raise ValueError(
+            f"the name of a sweep of {trials} trials must have {most} characters or fewer, for those of its runs begin with it. Got {len(name or '')}."
+        )
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     encoder = backbone if isinstance(backbone, Backbone) else create_backbone(backbone)
     made = _make_space(space, adapter, recipe, encoder.module)
-    name = (
-        name
-        or f"{ds.name[:60]}-{fingerprint(encoder.weights_id, ds.fingerprint, made, adapter, recipe, seed, pruner, length=8)}"
-    )
-    path = load_settings().store.resolve() / "sweeps" / name
-    job = _Job(name, path, encoder, ds, made, adapter, recipe, trials, seed, pruner, device, tracker)
+    store = load_settings().store.resolve() / "sweeps"
+    job = _Job(name or "", store, encoder, ds, made, adapter, recipe, trials, seed, pruner, device, tracker)
+    name = name or f"{ds.name[:60]}-{fingerprint(job.config, length=8)}"
+    job = replace(job, name=name, path=store / name)
     _prepare(job)
     with tqdm(total=trials, desc=name, unit="trial", disable=None) as bar:
         refresh = _make_refresh(bar)

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,9 @@ from .backbones import hash_state
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
 from .models import Model, describe_model, load_state, own_state, read_tensors, save_model
-from .parts import frozen_blocks
 from .pixels import Pixels, autocast, pick_device
 from .prefix import Activations, CachePlan, Split, plan_cache, split_model
-from .recipe import Recipe, draw_order, draw_views, learning_rate
+from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
 from .workers import copy_from_first, join_workers, sum_over_workers, wait_for_workers
 
 # %% ../../nbs/27_model.train.ipynb #Objective
@@ -194,15 +193,7 @@ def train(
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> Run:  # Finished
     "Adapt a model to a data set"
-    if unknown := set(changes) - set(asdict(recipe)):
-        raise ValueError(f"a recipe has no {sorted(unknown)}. Its fields are {', '.join(asdict(recipe))}.")
-    recipe = replace(recipe, **changes)
-    if recipe.views is None:
-        recipe = replace(recipe, views=0 if frozen_blocks(model.net.encoder) == 0 else 4)
-    if "train" not in ds.splits:
-        raise ValueError(
-            f"{ds.ref} has the splits {sorted(ds.splits)}, but training needs one called train. Run assign_splits and commit again."
-        )
+    recipe = settle_recipe(recipe, model, ds, **changes)
     start = hash_state(own_state(model.net))
     config = {
         "model": describe_model(model), "start": start, "data": ds.ref, "data_id": ds.fingerprint,
@@ -227,9 +218,9 @@ def train(
 
 # %% ../../nbs/27_model.train.ipynb #prepare
 def _prepare(
-    model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device
+    model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device, budget: float | None = None
 ) -> tuple[Split, dict, dict, CachePlan]:
-    "Cut the model, read the targets, decide what is kept"
+    "Cut the model, read the targets, decide what is kept; squares within a budget of bytes on disk"
     objective.to(device).prepare(ds.split("train"), recipe, device)
     splits = {s: ds.split(s) for s in ("train", "val") if s in ds.splits}
     targets = {s: encode_targets(part, model) for s, part in splits.items()}
@@ -239,12 +230,12 @@ def _prepare(
         raise ValueError(f"fewer than two training images of {ds.ref} are labelled. Label some and commit again.")
     model.net.to(device)
     split, size = split_model(model), model.backbone.transform.size
-    epochs = 0 if isinstance(model.adapter, LinearProbe) else recipe.epochs
+    epochs = count_epochs(recipe, model)
     counts = {s: len(y) for s, y in targets.items()}
     plan = plan_cache(split, size, counts, epochs, recipe.views or 0, recipe.refresh, recipe.cache, recipe.head_start)
     feeds = {
         s: Activations(
-            split, Pixels(splits[s], model.backbone.transform), device, plan.dtype,
+            split, Pixels(splits[s], model.backbone.transform, budget=budget), device, plan.dtype,
             max(1, recipe.views or 0) if s == "train" else 1, recipe.augment, recipe.seed, recipe.precision,
         ) for s in targets
     }  # fmt: skip
@@ -295,7 +286,7 @@ def _run(
         end_epoch(head_decay=decay)
     for state in opt.state.values():
         state |= {k: v.to(device) for k, v in state.items() if k != "step"}
-    epochs, n = 0 if isinstance(model.adapter, LinearProbe) else recipe.epochs, len(targets["train"])
+    epochs, n = count_epochs(recipe, model), len(targets["train"])
     with tqdm(
         total=epochs * n,
         initial=min(at.epoch, epochs) * n + at.seen,

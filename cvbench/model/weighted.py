@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..core.files import fingerprint
-from .heads import encode_targets
+from .heads import encode_targets, make_loss
 from .models import Model
 from .train import Objective
 
@@ -41,13 +40,15 @@ class Weighted(Objective):
                 f"none of the {len(ids)} training images of {ds.ref} has a weight. Make weights for ds.split('train')."
             )
         self.more = torch.tensor([self.weights.get(i, 1.0) - 1 for i in ids], device=device)
-        self.y, self.smoothing = encode_targets(ds, self.model[0]).to(device), recipe.label_smoothing
+        y = encode_targets(ds, self.model[0])
+        known = y[y >= 0] if y.ndim == 1 else y
+        self.loss = make_loss(self.model[0], known, recipe.balance, recipe.label_smoothing)
+        self.y = y.to(device)
 
     def forward(self, labels, rows, draws, features, logits, n):
         "The loss on labels, and what images weigh beyond 1"
-        y, more = self.y[rows], self.more[rows]
-        if y.ndim == 1:
-            each = F.cross_entropy(logits, y.clamp(min=0), label_smoothing=self.smoothing, reduction="none") * (y >= 0)
-        else:
-            each = F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
-        return labels + (more * each).sum() / n
+        y = self.y[rows]
+        each = self.loss(logits, y.clamp(min=0), reduction="none")
+        each = each * (y >= 0) if y.ndim == 1 else each
+        scale = labels.detach() / each.detach().sum().clamp(min=1e-30)  # class weights are of the whole batch
+        return labels + scale * (self.more[rows] * each).sum()
