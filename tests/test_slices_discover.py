@@ -78,6 +78,11 @@ def test_it_is_found_by_embeddings_with_the_columns_hidden_and_described_by_them
     assert len(report) == 1 and report.slices[0].region is not None
     rows = find_rows(report.slices[0], model(0.5).samples, spread())
     assert WEAK[rows].mean() > 0.8 and rows[WEAK].mean() > 0.6
+    assert report.slices[0].name in ("look-alikes: ok, dent", "look-alikes: dent, ok")
+    held = model(0.5).samples[rows & split_halves(model(0.5).samples)]
+    told = {(m["target"], m["pred"]): m["n"] for m in report.slices[0].evidence["mistakes"]}
+    assert told == held[~held["correct"]].groupby(["target", "pred"]).size().to_dict()
+    assert "Most often: " in report._repr_html_()
     from cvbench.slices.regions import RegionFinder
 
     shown = discover_slices(model(0.5), embeddings=spread(), finders=[RegionFinder()])

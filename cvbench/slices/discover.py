@@ -174,7 +174,7 @@ def _as_html(r: SliceReport) -> str:
                 i,
                 s.name,
                 rule,
-                [x for x in (f"{told} {gain}", words, _phrases_line(e.get("phrases", ()))) if x],
+                [x for x in (f"{told} {gain}", _mistakes_line(e), words, _phrases_line(e.get("phrases", ()))) if x],
                 e,
                 _page.pairs(r.examples.get(s.name, ()), r.images),
                 e["explains"],
@@ -188,6 +188,14 @@ def _as_html(r: SliceReport) -> str:
     counted = "The one candidate that was tried" if m == 1 else f"{first} {m} candidates that were tried"
     more = f"<details><summary class='soft'>{counted}</summary>{all_tried}</details>" if all_tried else ""
     return f"{_page.STYLE}<div class='cvs'>{said}{''.join(cards)}{more}</div>"
+
+
+def _mistakes_line(e: Mapping[str, Any]) -> str:
+    said = ", ".join(
+        f"{_page.clean(m['target'], 60)} taken for {_page.clean(m['pred'], 60)} ({m['n']})"
+        for m in e.get("mistakes", ())
+    )
+    return f"Most often: {said}." if said else ""
 
 
 def _phrases_line(found: Sequence[Mapping[str, Any]]) -> str:
@@ -556,7 +564,7 @@ def _name_all(found: _Found, rows: dict[int, np.ndarray], columns: Sequence[str]
         else:
             name, rule = name_region(inside, found.table, columns)
             words = rule_in_words(rule) if rule is not None and rule.f1 >= 0.5 else ""
-            name = f"{name} (look-alikes)" if name else "look-alikes"
+            name = f"{name} (look-alikes)" if name else f"look-alikes{_classes_of(found.table['target'][inside])}"
         taken, number, first = {n for n, _ in out.values()}, 2, name
         while name in taken:
             name, number = f"{first} {number}", number + 1
@@ -578,11 +586,32 @@ def _as_slice(
     evidence = {col: _plain(found.tried[col].iloc[i], 6) for col in columns} | {
         "share": float(inside.mean()), "found_by": c.found_by, "words": words, "split": a["split"], "seed": a["seed"], "group": a["group"],
         "level": a["level"], "measure": a["measure"], "data": a["data"], "model": a["model"],
-        "phrases": found.said(inside) if found.said else [],
+        "phrases": found.said(inside) if found.said else [], "mistakes": _mistakes(found.table[inside & found.held_out]),
         "explains": [{"name": names[j][0], "where": found.candidates[j].where, "found_by": found.candidates[j].found_by, "q": float(found.tried["q"][j])} for j in absorbed],
     }  # fmt: skip
     ids = None if c.region is None else tuple(found.table["sample_id"][inside])
     return Slice(name, c.where, ids, c.region, evidence)
+
+
+def _one_label(values: pd.Series) -> bool:
+    return len(values) > 0 and values.map(lambda v: isinstance(v, str)).all()
+
+
+def _classes_of(target: pd.Series) -> str:
+    "The classes that are there most often, as the end of a name"
+    if not _one_label(target):
+        return ""
+    often = target.value_counts().index[:4]
+    return f": {', '.join(c[:40] for c in often[:3])}{' …' if len(often) > 3 else ''}"
+
+
+def _mistakes(table: pd.DataFrame, k: int = 3) -> list[dict[str, Any]]:
+    "What is most often taken for what, and more than once"
+    wrong = table[~table["correct"].to_numpy(bool)]
+    if not _one_label(wrong["target"]):
+        return []
+    counts = wrong.groupby(["target", "pred"]).size().sort_values(ascending=False, kind="stable")[:k]
+    return [{"target": t, "pred": p, "n": int(n)} for (t, p), n in counts.items() if n > 1]
 
 
 def _pictures(found: _Found, slices: Sequence[Slice], ds: Dataset | None, k: int) -> tuple[dict, dict[str, bytes]]:
