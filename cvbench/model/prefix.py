@@ -18,7 +18,7 @@ from torch import nn
 from ..core.arrays import LazyArray, array_bytes, open_array
 from ..core.files import fingerprint, read_json
 from ..core.settings import load_settings
-from .backbones import find_blocks, hash_state
+from .backbones import find_blocks, hash_forward, hash_state
 from .models import Model
 from .parts import Part, frozen_blocks, take_parts
 from .pixels import Pixels, autocast, has_bfloat16
@@ -198,13 +198,13 @@ class Activations:
         return torch.cat(out).cpu().numpy()
 
     def _find_earlier(self, draw: int) -> tuple[LazyArray | None, nn.Module]:
-        "The array of the same images before the nearest earlier block, and the blocks between"
+        "The float32 array of the same images before the nearest earlier block, and the blocks between"
         encoder, found = getattr(self.split.before, "module", self.split.before), []
         for path in (load_settings().store / "cache").glob("prefix-*/about.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 about = read_json(path)
                 cut = about["key"]["cut"]
-                if 0 < cut < (self.split.cut or self.split.blocks):
+                if about["dtype"] == "float32" and 0 < cut < (self.split.cut or self.split.blocks):
                     same = self.key | self._drawn(draw) | _frozen_key(encoder, cut)
                     found += [(cut, about)] if fingerprint(about["key"]) == fingerprint(same) else []
         for cut, about in sorted(found, key=lambda f: -f[0]):
@@ -255,8 +255,8 @@ class Activations:
 
 # %% ../../nbs/26_model.prefix.ipynb #frozen-key
 def _frozen_key(before: nn.Module, cut: int | None) -> dict:
-    "The cut, and the fingerprint of the tensors that decide what comes before it"
+    "The cut, and the fingerprints of all that decides what comes before it"
     encoder = getattr(before, "module", before)
     late = find_blocks(encoder)[cut:] if cut is not None else []
     state = {n: t for n, t in encoder.state_dict().items() if not any(n.startswith(f"{b}.") for b in late)}
-    return {"cut": cut, "weights": hash_state(state)}
+    return {"cut": cut, "weights": hash_state(state), "forward": hash_forward(encoder, late)}

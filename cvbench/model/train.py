@@ -25,7 +25,7 @@ from ..core.files import fingerprint, write_json
 from ..core.runs import Run, load_run, start_run
 from ..core.settings import load_settings
 from .adapters import LinearProbe, describe_adapter
-from .backbones import hash_state
+from .backbones import hash_forward, hash_state
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
 from .models import Model, describe_model, load_state, own_state, read_tensors, save_model
@@ -205,8 +205,8 @@ def train(
         )
     start = hash_state(own_state(model.net))
     config = {
-        "model": describe_model(model), "start": start, "data": ds.ref, "data_id": ds.fingerprint,
-        "splits": sorted(ds.splits), "recipe": asdict(recipe),
+        "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": start,
+        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": asdict(recipe),
     } | ({"objective": objective.identity} if objective else {})  # fmt: skip
     run, first = (
         start_run(name or f"{ds.name}-{describe_adapter(model.adapter)['kind']}", config),
