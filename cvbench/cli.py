@@ -396,6 +396,8 @@ def backbones(pattern: Annotated[str, typer.Argument(help="Such as '*dinov3*'.")
 # %% ../nbs/99_cli.ipynb #main
 def main() -> None:
     "Entry point of the command `cvbench`; of several workers of a launch only the first prints"
+    from safetensors import SafetensorError
+
     quiet = os.environ.get("RANK", "0") != "0"
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
@@ -403,7 +405,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("cvbench: stopped; the same command goes on where it was", err=True)
         sys.exit(130)
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as e:
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, SafetensorError) as e:
         if os.environ.get("CVBENCH_TRACEBACK"):
             raise
         typer.echo(f"cvbench: {e}", err=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.digits import read_digits
-from cvbench.core.files import read_json
+from cvbench.core.files import atomic_path, read_json
+from cvbench.core.settings import load_settings
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
-from cvbench.model.models import create_model, load_model
+from cvbench.model.checkpoints import Progress, save_checkpoint
+from cvbench.model.models import create_model, load_model, own_state, save_model
 from cvbench.model.predict import predict
 from cvbench.model.recipe import Recipe, draw_order
 from cvbench.model.train import train
@@ -326,3 +329,46 @@ def test_a_model_of_ones_own_module_says_how_it_is_opened():
     with pytest.raises(ValueError, match="backbone=module"):
         predict(run, ds.split("test"))
     assert len(predict(small(ds, LinearProbe()), ds.split("test"))) == ds.splits["test"]
+
+
+@pytest.fixture
+def no_room():
+    "Files may grow to 2,000 bytes and no further, as on a full disk"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def _save_checkpoint(model, folder):
+    opt = torch.optim.AdamW(model.net.head.parameters())
+    save_checkpoint(folder / "c.safetensors", model.net, opt, Progress(), own_state(model.net))
+
+
+def _save_array(model, folder):
+    with atomic_path(folder / "x.npy") as p:
+        np.save(p, np.zeros(3000))
+
+
+@pytest.mark.parametrize("save", [_save_checkpoint, save_model, _save_array])
+def test_a_full_disk_is_told_whoever_writes(save, no_room, tmp_path):
+    model = small(None, LoRA(r=2), classes=["a", "b"])
+    with pytest.raises(OSError, match="What was there before is intact. Free some space"):
+        save(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named():
+    def stop(entry):
+        if entry["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    ds = digits(60)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(ds, LoRA(r=2)), ds, epochs=2, on_epoch=stop)
+    (file,) = load_settings().store.glob("runs/*/checkpoint.safetensors")
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match="not a whole safetensors file.*Delete it and run the training again"):
+        train(small(ds, LoRA(r=2)), ds, epochs=2)
+    file.unlink()
+    assert train(small(ds, LoRA(r=2)), ds, epochs=2).done
