@@ -70,15 +70,18 @@ class LazyArray:
         return rows[~self.checked[rows]]
 
     def fill(
-        self, compute: Callable[[np.ndarray], np.ndarray], what: str, among: np.ndarray | None = None, batch: int = 64
+        self,
+        compute: Callable[[np.ndarray], np.ndarray],
+        what: str | None,  # Beside the progress bar; None shows none
+        among: np.ndarray | None = None,
+        batch: int = 64,
     ) -> None:
-        "Compute all rows that are missing, under a progress bar"
+        "Compute all rows that are missing"
         from tqdm.auto import tqdm
 
         missing = self.missing(among)
-        with tqdm(
-            total=len(missing), desc=what, unit="image", disable=None if len(missing) else True, leave=False
-        ) as bar:
+        shown = what is not None and len(missing) > 0
+        with tqdm(total=len(missing), desc=what, unit="image", disable=None if shown else True, leave=False) as bar:
             for i in range(0, len(missing), batch):
                 rows = missing[i : i + batch]
                 self.write(rows, compute(rows))
