@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -33,6 +34,7 @@ from cvbench.model.adapters import (
 )
 from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks, hash_forward
 from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
+from cvbench.model.recipe import Recipe
 
 SMALL = {
     "hidden_size": 32,
@@ -322,3 +324,45 @@ def test_what_tensors_do_not_tell_of_a_forward_pass_is_told():
         ),
     ]
     assert len({hash_forward(m) for m in others}) == len(others)
+
+
+@torch.no_grad()
+def test_a_copy_of_a_prompted_encoder_has_prompts_of_its_own():
+    encoder, x = build("timm_vit", VisualPrompt(tokens=2)).net.encoder, torch.randn(2, 3, 32, 32)
+    twin, before = copy.deepcopy(encoder), encoder(x)
+    assert torch.equal(twin(x), before)
+    encoder.prompts.mul_(100)
+    assert torch.equal(twin(x), before) and not torch.equal(encoder(x), before)
+    twin.prompts.zero_()
+    assert not torch.equal(twin(x), before)
+    assert copy.deepcopy(encoder).to("meta")(x.to("meta")).shape == before.shape  # nothing stays behind
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (Recipe, {"batch_size": 16.0}),
+        (Recipe, {"batch_size": 0}),
+        (Recipe, {"epochs": 1.5}),
+        (Recipe, {"epochs": None}),
+        (Recipe, {"seed": -1}),
+        (Recipe, {"seed": "a"}),
+        (Recipe, {"views": 0.5}),
+        (Recipe, {"lr": float("nan")}),
+        (VisualPrompt, {"tokens": 0}),
+        (VisualPrompt, {"tokens": 2.0}),
+        (LoRA, {"r": 0}),
+        (LoRA, {"r": 4.0}),
+        (LoRA, {"alpha": 0}),
+        (DoRA, {"alpha": -1}),
+    ],
+)
+def test_values_that_cannot_be_are_refused_where_they_are_given(make, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of {make.__name__} must be .* Got {value!r} instead"):
+        make(**wrong)
+
+
+def test_values_of_numpy_are_taken():
+    recipe = Recipe(epochs=np.int64(2), lr=np.float32(1e-3), seed=np.uint8(3), patience=None)
+    assert (recipe.epochs, LoRA(r=np.int32(4), alpha=0.5).r) == (2, 4)

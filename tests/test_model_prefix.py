@@ -271,3 +271,38 @@ def test_equal_weights_with_another_forward_pass_are_another_network():
     assert not np.allclose(first, second)
     assert train(two, ds, epochs=1).id != train(four, ds, epochs=1).id
     assert computed(reader(ds, heads(4)), rows) == 0
+
+
+def test_features_count_in_the_budget_of_the_cache_and_give_way(monkeypatch):
+    ds = digits()
+    ids, model = ds.table(["sample_id"])["sample_id"].to_pylist(), small(ds, LinearProbe())
+
+    def ask(part):  # of 20 images each; the file it leaves
+        before = {path for path, _, _ in list_cache()}
+        features = next(iter(read_features(model, ds, ids[20 * part : 20 * part + 20]).values()))
+        assert features.shape == (20, 32)
+        return {path for path, _, _ in list_cache()} - before
+
+    (first,), (second,) = ask(0), ask(1)
+    assert [size for _, size, _ in list_cache()] == [first.stat().st_size, second.stat().st_size]
+    os.utime(first, (1, 1)), os.utime(second, (2, 2))
+    assert ask(0) == set()  # used last
+    monkeypatch.setenv("CVBENCH_CACHE_GB", str(2.5 * first.stat().st_size / 1e9))
+    (third,) = ask(2)
+    assert first.exists() and third.exists() and not second.exists()
+    monkeypatch.setenv("CVBENCH_CACHE_GB", "0")
+    assert ask(1) == set()
+    both = first.stat().st_size + third.stat().st_size
+    assert trim_cache() == both and list_cache() == []
+
+
+def test_only_what_is_gone_counts_as_freed(monkeypatch, tmp_path):
+    open_array("a", {}, 100, (10,), "float32", 1e9, tmp_path)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    assert trim_cache(0, tmp_path) == 0
+
+
+def test_features_of_no_images_are_refused():
+    ds = digits()
+    with pytest.raises(ValueError, match="there are no images of digits@v1 to look at"):
+        read_features(small(ds, LinearProbe()), ds, [])
