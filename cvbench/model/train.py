@@ -243,7 +243,7 @@ def _own_device(name: str | None) -> torch.device:
 
 # %% ../../nbs/27_model.train.ipynb #prepare
 def _prepare(
-    model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device, quiet: bool
+    model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device, quiet: bool = False
 ) -> tuple[Split, dict, dict, CachePlan]:
     "Cut the model, read the targets, decide what is kept"
     objective.to(device).prepare(ds.split("train"), recipe, device)
