@@ -400,6 +400,8 @@ def backbones(pattern: Annotated[str, typer.Argument(help="Such as '*dinov3*'.")
 # %% ../nbs/99_cli.ipynb #main
 def main() -> None:
     "Entry point of the command `cvbench`; of several workers of a launch only the first prints"
+    from safetensors import SafetensorError
+
     quiet = os.environ.get("RANK", "0") != "0"
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
@@ -407,7 +409,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("cvbench: stopped; the same command goes on where it was", err=True)
         sys.exit(130)
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, LookupError) as e:
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, LookupError, SafetensorError) as e:
         if os.environ.get("CVBENCH_TRACEBACK"):
             raise
         said = e.args[0] if isinstance(e, KeyError) and e.args else e  # as text, a KeyError is in quotes

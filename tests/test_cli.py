@@ -149,6 +149,18 @@ def test_accepting_what_is_not_there_says_where_it_was_looked_for(source, name, 
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_damaged_file_of_weights_is_one_line(monkeypatch, capsys, tmp_path):
+    from safetensors.torch import load_file
+
+    import cvbench.cli
+
+    (tmp_path / "model.safetensors").write_bytes(b"not weights, but words")
+    monkeypatch.setattr(cvbench.cli, "app", lambda: load_file(tmp_path / "model.safetensors"))
+    with pytest.raises(SystemExit):
+        cvbench.cli.main()
+    assert capsys.readouterr().err.startswith("cvbench: Error while deserializing header")
+
+
 def test_the_wheel_works_outside_the_repository(tmp_path):
     "Built, unpacked and run elsewhere, without the checkout on the path"
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -1,5 +1,11 @@
 "Every adapter on every family of backbones: the interface stays, the right things train, and what is stored comes back"
 
+import copy
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import timm
 import torch
@@ -26,8 +32,9 @@ from cvbench.model.adapters import (
     describe_adapter,
     make_adapter,
 )
-from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks
+from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks, hash_forward
 from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
+from cvbench.model.recipe import Recipe
 
 SMALL = {
     "hidden_size": 32,
@@ -51,6 +58,25 @@ FAMILIES = {
     "hf_clip": lambda: HFEncoder(CLIPVisionModel(CLIPVisionConfig(**SMALL))),
     "hf_siglip": lambda: HFEncoder(SiglipVisionModel(SiglipVisionConfig(**SMALL))),
 }
+
+
+class Own(torch.nn.Module):
+    def __init__(self, act=torch.relu, rate=1.0):
+        super().__init__()
+        self.layer, self.act, self.rate = torch.nn.Linear(3, 4), act, rate
+
+    def forward(self, x):
+        known = "a" in {"a", "b", "c", "d"}  # a set, whose order differs between processes
+        return self.act(self.layer(x.mean((2, 3)))) * self.rate * known * 2
+
+
+class Tripled(Own):
+    def forward(self, x):
+        known = "a" in {"a", "b", "c", "d"}
+        return self.act(self.layer(x.mean((2, 3)))) * self.rate * known * 3
+
+
+Tripled.__name__ = "Own"
 SIZE = {"timm_swin": 56, "timm_convnext": 64, "timm_resnet": 64}
 NO_TOKENS = {"timm_swin", "timm_convnext", "timm_resnet"}
 
@@ -252,3 +278,91 @@ def test_the_square_is_that_of_torchvision_and_a_long_strip_costs_no_memory():
     tracemalloc.start()
     assert load_square(strip, Transform(256, 1.0)).shape == (256, 256, 3)
     assert tracemalloc.get_traced_memory()[1] < 20e6
+
+
+def forwards():
+    "Fingerprints of the forward passes of all families, plain and adapted"
+    found = {k: hash_forward(f()) for k, f in FAMILIES.items()} | {"own": hash_forward(Own())}
+    found["pocket_vit"] = hash_forward(create_backbone("pocket_vit").module)
+    return found | {f"lora {k}": hash_forward(build(k, LoRA(r=2)).net.encoder) for k in ("timm_vit", "hf_dinov2")}
+
+
+def test_a_forward_pass_is_known_again_in_another_process():
+    here = forwards()
+    assert len(set(here.values())) == len(here)
+    code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import test_model_adapters as t; print(t.forwards())"
+    env = os.environ | {"PYTHONHASHSEED": "7"}
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
+    assert out.stdout.strip() == str(here), out.stderr
+
+
+@pytest.mark.parametrize("family", ["timm_vit", "hf_dinov2", "timm_resnet"])
+@pytest.mark.parametrize("adapter", [LinearProbe(), LoRA(r=2), FullFineTune()])
+def test_a_forward_pass_is_the_same_after_training_and_in_a_copy(family, adapter):
+    net = build(family, adapter).net
+    before = hash_forward(net.encoder)
+    opt = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad])
+    net.train()(torch.randn(4, 3, SIZE.get(family, 32), SIZE.get(family, 32))).square().sum().backward()
+    opt.step()
+    assert hash_forward(net.encoder) == hash_forward(net.eval().encoder) == before
+    assert hash_forward(copy.deepcopy(net.encoder)) == before
+
+
+def test_what_tensors_do_not_tell_of_a_forward_pass_is_told():
+    vit = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_classes": 0}
+    others = [
+        Own(),
+        Own(torch.tanh),
+        Own(rate=2.0),
+        Tripled(),
+        VisionTransformer(**vit, num_heads=2),
+        VisionTransformer(**vit, num_heads=4),
+        VisionTransformer(**vit, num_heads=2, act_layer=torch.nn.ReLU),
+        *(
+            HFEncoder(ViTModel(ViTConfig(**SMALL | o)))
+            for o in ({}, {"num_attention_heads": 4}, {"hidden_act": "relu"})
+        ),
+    ]
+    assert len({hash_forward(m) for m in others}) == len(others)
+
+
+@torch.no_grad()
+def test_a_copy_of_a_prompted_encoder_has_prompts_of_its_own():
+    encoder, x = build("timm_vit", VisualPrompt(tokens=2)).net.encoder, torch.randn(2, 3, 32, 32)
+    twin, before = copy.deepcopy(encoder), encoder(x)
+    assert torch.equal(twin(x), before)
+    encoder.prompts.mul_(100)
+    assert torch.equal(twin(x), before) and not torch.equal(encoder(x), before)
+    twin.prompts.zero_()
+    assert not torch.equal(twin(x), before)
+    assert copy.deepcopy(encoder).to("meta")(x.to("meta")).shape == before.shape  # nothing stays behind
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (Recipe, {"batch_size": 16.0}),
+        (Recipe, {"batch_size": 0}),
+        (Recipe, {"epochs": 1.5}),
+        (Recipe, {"epochs": None}),
+        (Recipe, {"seed": -1}),
+        (Recipe, {"seed": "a"}),
+        (Recipe, {"views": 0.5}),
+        (Recipe, {"lr": float("nan")}),
+        (VisualPrompt, {"tokens": 0}),
+        (VisualPrompt, {"tokens": 2.0}),
+        (LoRA, {"r": 0}),
+        (LoRA, {"r": 4.0}),
+        (LoRA, {"alpha": 0}),
+        (DoRA, {"alpha": -1}),
+    ],
+)
+def test_values_that_cannot_be_are_refused_where_they_are_given(make, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of {make.__name__} must be .* Got {value!r} instead"):
+        make(**wrong)
+
+
+def test_values_of_numpy_are_taken():
+    recipe = Recipe(epochs=np.int64(2), lr=np.float32(1e-3), seed=np.uint8(3), patience=None)
+    assert (recipe.epochs, LoRA(r=np.int32(4), alpha=0.5).r) == (2, 4)

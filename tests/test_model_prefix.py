@@ -18,6 +18,7 @@ from cvbench.core.arrays import LazyArray, list_cache, open_array, trim_cache
 from cvbench.core.settings import load_settings
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.backbones import Transform
+from cvbench.model.features import read_features
 from cvbench.model.models import create_model
 from cvbench.model.pixels import Pixels
 from cvbench.model.predict import predict
@@ -244,3 +245,64 @@ def test_a_cached_training_predicts_what_it_validated():
     assert load_settings().store in run.path.parents
     accuracy = np.mean([a == b for a, b in zip(preds["target"].to_pylist(), preds["pred"].to_pylist(), strict=True)])
     assert accuracy == pytest.approx(run.summary["val_accuracy"], abs=0.03)
+
+
+def test_what_was_kept_in_half_precision_changes_no_later_number():
+    ds = digits()
+    probe = train(small(ds, LinearProbe()), ds, precision="fp32", name="alone")
+    trim_cache(0)
+    train(small(ds, ONE), ds, epochs=1, precision="fp32", cache="fp16")
+    after = train(small(ds, LinearProbe()), ds, precision="fp32", name="after")
+    assert after.history == probe.history
+
+
+def test_equal_weights_with_another_forward_pass_are_another_network():
+    ds, rows = digits().split("train"), np.arange(20)
+
+    def heads(n):
+        torch.manual_seed(0)
+        net = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=n, num_classes=0)
+        return create_model(net, ds, adapter=ONE, transform=Transform(32, 1.0))
+
+    two, four = heads(2), heads(4)
+    assert two.base_id == four.base_id
+    assert computed(reader(ds, two), rows) == computed(reader(ds, four), rows) == 20
+    (first,), (second,) = read_features(two, ds).values(), read_features(four, ds).values()
+    assert not np.allclose(first, second)
+    assert train(two, ds, epochs=1).id != train(four, ds, epochs=1).id
+    assert computed(reader(ds, heads(4)), rows) == 0
+
+
+def test_features_count_in_the_budget_of_the_cache_and_give_way(monkeypatch):
+    ds = digits()
+    ids, model = ds.table(["sample_id"])["sample_id"].to_pylist(), small(ds, LinearProbe())
+
+    def ask(part):  # of 20 images each; the file it leaves
+        before = {path for path, _, _ in list_cache()}
+        features = next(iter(read_features(model, ds, ids[20 * part : 20 * part + 20]).values()))
+        assert features.shape == (20, 32)
+        return {path for path, _, _ in list_cache()} - before
+
+    (first,), (second,) = ask(0), ask(1)
+    assert [size for _, size, _ in list_cache()] == [first.stat().st_size, second.stat().st_size]
+    os.utime(first, (1, 1)), os.utime(second, (2, 2))
+    assert ask(0) == set()  # used last
+    monkeypatch.setenv("CVBENCH_CACHE_GB", str(2.5 * first.stat().st_size / 1e9))
+    (third,) = ask(2)
+    assert first.exists() and third.exists() and not second.exists()
+    monkeypatch.setenv("CVBENCH_CACHE_GB", "0")
+    assert ask(1) == set()
+    both = first.stat().st_size + third.stat().st_size
+    assert trim_cache() == both and list_cache() == []
+
+
+def test_only_what_is_gone_counts_as_freed(monkeypatch, tmp_path):
+    open_array("a", {}, 100, (10,), "float32", 1e9, tmp_path)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    assert trim_cache(0, tmp_path) == 0
+
+
+def test_features_of_no_images_are_refused():
+    ds = digits()
+    with pytest.raises(ValueError, match="there are no images of digits@v1 to look at"):
+        read_features(small(ds, LinearProbe()), ds, [])

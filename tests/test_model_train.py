@@ -1,7 +1,10 @@
 "Training is what it says: resumable to the bit, seeded, honest about what it was given"
 
+import io
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +12,19 @@ import time
 
 import numpy as np
 import pytest
+import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.digits import read_digits
-from cvbench.core.files import read_json
+from cvbench.core.files import atomic_path, read_json
+from cvbench.core.settings import load_settings
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
-from cvbench.model.models import create_model, load_model
+from cvbench.model.checkpoints import Progress, save_checkpoint
+from cvbench.model.models import create_model, load_model, own_state, save_model
 from cvbench.model.predict import predict
 from cvbench.model.recipe import Recipe, draw_order
 from cvbench.model.train import train
@@ -176,8 +182,6 @@ def _multilabel(n=120):
         pixels = rng.integers(0, 60, (32, 32, 3)).astype(np.uint8)
         pixels[:16, :, 0] += np.uint8(150 * red)
         pixels[16:, :, 2] += np.uint8(150 * blue)
-        import io
-
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, "PNG")
         labels = ("red",) * int(red) + ("blue",) * int(blue)
@@ -326,3 +330,130 @@ def test_a_model_of_ones_own_module_says_how_it_is_opened():
     with pytest.raises(ValueError, match="backbone=module"):
         predict(run, ds.split("test"))
     assert len(predict(small(ds, LinearProbe()), ds.split("test"))) == ds.splits["test"]
+
+
+@pytest.fixture
+def no_room():
+    "Files may grow to 2,000 bytes and no further, as on a full disk"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def _save_checkpoint(model, folder):
+    opt = torch.optim.AdamW(model.net.head.parameters())
+    save_checkpoint(folder / "c.safetensors", model.net, opt, Progress(), own_state(model.net))
+
+
+def _save_array(model, folder):
+    with atomic_path(folder / "x.npy") as p:
+        np.save(p, np.zeros(3000))
+
+
+@pytest.mark.parametrize("save", [_save_checkpoint, save_model, _save_array])
+def test_a_full_disk_is_told_whoever_writes(save, no_room, tmp_path):
+    model = small(None, LoRA(r=2), classes=["a", "b"])
+    with pytest.raises(OSError, match="What was there before is intact. Free some space"):
+        save(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named():
+    def stop(entry):
+        if entry["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    ds = digits(60)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(ds, LoRA(r=2)), ds, epochs=2, on_epoch=stop)
+    (file,) = load_settings().store.glob("runs/*/checkpoint.safetensors")
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match="not a whole safetensors file.*Delete it and run the training again"):
+        train(small(ds, LoRA(r=2)), ds, epochs=2)
+    file.unlink()
+    assert train(small(ds, LoRA(r=2)), ds, epochs=2).done
+
+
+def test_the_same_cell_again_resumes_what_was_interrupted():
+    def stop(entry):
+        if entry["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    ds = digits(60)
+    model = small(ds, LoRA(r=2))
+    before = model.id
+    with pytest.raises(KeyboardInterrupt):
+        train(model, ds, epochs=2, on_epoch=stop)
+    assert model.id == before
+    resumed = train(model, ds, epochs=2)
+    assert [p.name for p in load_settings().store.glob("runs/*")] == [resumed.id]
+    assert resumed.history == train(small(ds, LoRA(r=2)), ds, epochs=2, name="whole").history
+
+
+def test_a_loss_on_val_that_is_no_number_ends_the_training_at_once():
+    ds, seen = digits(60), []
+    options = {"epochs": 3, "batch_size": 200, "lr": 1e30, "warmup": 0, "on_epoch": seen.append}
+    with pytest.raises(FloatingPointError, match="loss on val became nan after 1 epochs. Lower the learning rate"):
+        train(small(ds, FullFineTune()), ds, **options)
+    assert [entry["epoch"] for entry in seen] == [0]
+
+
+@pytest.mark.parametrize("adapter", [LinearProbe(), LoRA(r=2, blocks=1)])
+def test_a_backbone_that_returns_nan_is_told(adapter):
+    ds = digits(60)
+    model = small(ds, adapter)
+    with torch.no_grad():
+        model.net.encoder.blocks[0].mlp.fc1.weight.view(-1)[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="VisionTransformer returns NaN.*load others"):
+        train(model, ds)
+
+
+@pytest.mark.parametrize(("size", "batches"), [(21, [21, 22]), (42, [43]), (43, [43]), (22, [22, 21])])
+def test_no_batch_of_one_image_stops_a_batch_norm(size, batches, monkeypatch):
+    import cvbench.model.train as t
+
+    ds = digits(70)
+    assert ds.splits["train"] == 43
+    net = timm.create_model("resnet10t", num_classes=0)
+    seen, real = [], t._step
+    monkeypatch.setattr(t, "_step", lambda job, opt, rows, *rest: seen.append(len(rows)) or real(job, opt, rows, *rest))
+    model = create_model(net, ds, adapter=FullFineTune(), transform=Transform(32, 1.0))
+    train(model, ds, epochs=1, batch_size=size, views=0, head_start=False)
+    assert seen == batches
+
+
+@pytest.mark.parametrize("labelled", [0, 1])
+def test_one_labelled_image_of_val_is_a_val(labelled):
+    ds = commit(_relabelled(lambda i, split: split != "val" or i < 3 * labelled), name="one")
+    run = train(small(ds, LinearProbe()), ds)
+    assert ("val_loss" in run.summary) == bool(labelled)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_is_quiet_and_no_room_is_told_once(quiet, monkeypatch, capsys):
+    ds = digits(60)
+    monkeypatch.setattr(sys, "stderr", said := _Terminal())
+    train(small(ds, LoRA(r=2, blocks=1)), ds, epochs=1, quiet=quiet)
+    assert ("caching train" in said.getvalue(), said.getvalue() == "") == (not quiet, quiet)
+    shutil.rmtree(load_settings().store / "cache")
+    (load_settings().store / "cache").touch()
+    monkeypatch.setattr(sys, "stderr", said := io.StringIO())
+    train(small(ds, LoRA(r=2, blocks=1)), ds, epochs=1, cache="fp32", quiet=quiet)
+    assert said.getvalue().count("Activations are not kept: it could not be written") == (not quiet)
+    assert capsys.readouterr().out == ""
+
+
+def test_torchs_random_state_is_left_alone():
+    ds = digits(60)
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    model = small(ds, LoRA(r=2))
+    torch.manual_seed(7)
+    train(model, ds, epochs=1)
+    assert torch.equal(torch.rand(3), wanted)

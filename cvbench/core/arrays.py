@@ -12,6 +12,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,18 @@ class LazyArray:
         return rows[~self.checked[rows]]
 
     def fill(
-        self, compute: Callable[[np.ndarray], np.ndarray], what: str, among: np.ndarray | None = None, batch: int = 64
+        self,
+        compute: Callable[[np.ndarray], np.ndarray],
+        what: str | None,  # Beside the progress bar; None shows none
+        among: np.ndarray | None = None,
+        batch: int = 64,
     ) -> None:
-        "Compute all rows that are missing, under a progress bar"
+        "Compute all rows that are missing"
         from tqdm.auto import tqdm
 
         missing = self.missing(among)
-        with tqdm(
-            total=len(missing), desc=what, unit="image", disable=None if len(missing) else True, leave=False
-        ) as bar:
+        shown = what is not None and len(missing) > 0
+        with tqdm(total=len(missing), desc=what, unit="image", disable=None if shown else True, leave=False) as bar:
             for i in range(0, len(missing), batch):
                 rows = missing[i : i + batch]
                 self.write(rows, compute(rows))
@@ -168,12 +172,13 @@ def _is_whole(path: Path, about: dict, rows: int, shape: tuple[int, ...], dtype:
 # %% ../../nbs/08_core.arrays.ipynb #list-cache
 def list_cache(
     folder: str | os.PathLike | None = None,  # The cache; in the store by default
-) -> list[tuple[Path, int, float]]:  # Folder, bytes, time of last use; the one used longest ago first
+) -> list[tuple[Path, int, float]]:  # Folder or file, bytes, time of last use; the one used longest ago first
     "What the cache holds"
     folder, found = Path(folder or load_settings().store / "cache"), []
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
-            size = sum(f.stat().st_size for f in path.rglob("*") if f.suffix != ".json" and f.is_file())
+            files = [f for f in path.rglob("*") if f.suffix != ".json"] if path.is_dir() else [path]
+            size = sum(f.stat().st_size for f in files if f.is_file())
             found.append((path, size, path.stat().st_mtime))
         except OSError:  # another process removed it meanwhile
             continue
@@ -187,11 +192,15 @@ def trim_cache(
     "Remove what was not used for longest until the rest fits; whoever reads such an array keeps it open"
     entries, freed = list_cache(folder), 0
     total = sum(size for _, size, _ in entries)
-    for path, size, _ in entries:
+    for path, size, used in entries:
         if total - freed <= budget:
             break
-        if path.name.startswith(".") and time.time() - path.stat().st_mtime < 3600:
+        if path.name.startswith(".") and time.time() - used < 3600:
             continue  # being made by another process
-        shutil.rmtree(path, ignore_errors=True)
-        freed += size
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+        freed += 0 if path.exists() else size
     return freed

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ def hash_file(
 _CAUSES = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not become so large there",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
@@ -78,14 +80,23 @@ def explain_write_errors(
     "Turn the system's write errors into one that says what to do; raises `OSError` with the same errno"
     try:
         yield
-    except OSError as e:
-        if e.errno not in _CAUSES:
+    except Exception as e:
+        if (code := _find_errno(e)) not in _CAUSES:
             raise
         raise OSError(
-            e.errno,
-            f"could not write {path}: {_CAUSES[e.errno]}. What was there before is intact. "
+            code,
+            f"could not write {path}: {_CAUSES[code]}. What was there before is intact. "
             "Free some space or permit writing, or point CVBENCH_STORE at another folder, and run it again",
         ) from e
+
+# %% ../../nbs/01_core.files.ipynb #find-errno
+def _find_errno(e: Exception) -> int:
+    "The number of a system's error; 0 where it is none"
+    if isinstance(e, OSError) and e.errno:
+        return e.errno
+    if said := re.search(r"\(os error (\d+)\)", str(e)):
+        return int(said[1])
+    return errno.ENOSPC if isinstance(e, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(e)) else 0
 
 # %% ../../nbs/01_core.files.ipynb #atomic-path
 @contextmanager

@@ -9,6 +9,8 @@ __all__ = ['Adapter', 'adapters', 'LinearProbe', 'LoRA', 'DoRA', 'IA3', 'VisualP
 # %% ../../nbs/22_model.adapters.ipynb #777e384e
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -20,6 +22,14 @@ from .backbones import find_blocks
 @dataclass(frozen=True)
 class LinearProbe:
     "Train the head alone"
+
+# %% ../../nbs/22_model.adapters.ipynb #check-count
+def _check_count(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(
+            f"The {name!r} parameter of {type(config).__name__} must be an int of 1 or more. Got {value!r} instead."
+        )
 
 # %% ../../nbs/22_model.adapters.ipynb #LoRA
 @dataclass(frozen=True)
@@ -33,9 +43,10 @@ class LoRA:
     targets: str | tuple[str, ...] = "all-linear"  # all-linear, attention, or layer names such as ("qkv", "proj")
 
     def __post_init__(self):
-        if self.r < 1:
+        _check_count(self, "r")
+        if self.alpha is not None and not self.alpha > 0:
             raise ValueError(
-                f"The 'r' parameter of {type(self).__name__} must be an int of 1 or more. Got {self.r!r} instead."
+                f"The 'alpha' parameter of {type(self).__name__} must be above 0, or None for 2 r. Got {self.alpha!r} instead."
             )
 
 # %% ../../nbs/22_model.adapters.ipynb #DoRA
@@ -57,6 +68,9 @@ class VisualPrompt:
 
     tokens: int = 8  # Tokens added
     deep: bool = True  # New tokens for each block, not only the first
+
+    def __post_init__(self):
+        _check_count(self, "tokens")
 
 # %% ../../nbs/22_model.adapters.ipynb #FullFineTune
 @dataclass(frozen=True)
@@ -196,24 +210,22 @@ def add_prompts(
     if width is None:
         raise ValueError(f"a {type(module).__name__} has no token blocks for visual prompts. Use LoRA.")
     n = len(names) if prompt.deep else 1
-    prompts = nn.Parameter(torch.randn(n, prompt.tokens, width) * 0.02)
-    module.register_parameter("prompts", prompts)
-
-    def before(i: int):
-        def hook(_, args):
-            x = args[0]
-            if x.ndim != 3 or x.shape[-1] != width:
-                raise ValueError(
-                    f"visual prompts need blocks on (B, N, {width}) tokens. Got {tuple(x.shape)}; use LoRA."
-                )
-            kept = x if i == 0 else x[:, : -prompt.tokens]
-            return (torch.cat([kept, prompts[i].expand(x.shape[0], -1, -1)], 1), *args[1:])
-
-        return hook
-
-    def after(_, args, out):
-        return out[:, : -prompt.tokens] if isinstance(out, torch.Tensor) else (out[0][:, : -prompt.tokens], *out[1:])
-
+    module.register_parameter("prompts", nn.Parameter(torch.randn(n, prompt.tokens, width) * 0.02))
     for i in range(n):
-        module.get_submodule(names[i]).register_forward_pre_hook(before(i))
-    module.get_submodule(names[-1]).register_forward_hook(after)
+        module.get_submodule(names[i]).register_forward_pre_hook(partial(_append_tokens, module, i))
+    module.get_submodule(names[-1]).register_forward_hook(partial(_drop_tokens, prompt.tokens))
+
+# %% ../../nbs/22_model.adapters.ipynb #append-tokens
+def _append_tokens(encoder: Any, i: int, _, args: tuple) -> tuple:
+    "Before block `i`: the encoder's own tokens at the end, in place of those of the block before"
+    x, tokens = args[0], encoder.prompts[i]
+    if x.ndim != 3 or x.shape[-1] != tokens.shape[-1]:
+        raise ValueError(
+            f"visual prompts need blocks on (B, N, {tokens.shape[-1]}) tokens. Got {tuple(x.shape)}; use LoRA."
+        )
+    kept = x if i == 0 else x[:, : -len(tokens)]
+    return torch.cat([kept, tokens.expand(x.shape[0], -1, -1)], 1), *args[1:]
+
+# %% ../../nbs/22_model.adapters.ipynb #drop-tokens
+def _drop_tokens(n: int, _, args: tuple, out: Any) -> Any:
+    return out[:, :-n] if isinstance(out, torch.Tensor) else (out[0][:, :-n], *out[1:])

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from ..core.files import atomic_path
 from ..core.runs import Run
-from .models import load_state, own_state
+from .models import load_state, own_state, read_tensors
 
 # %% ../../nbs/26_model.checkpoints.ipynb #Progress
 @dataclass
@@ -58,12 +58,12 @@ def load_checkpoint(
     net: torch.nn.Module,  # Gets the weights back
     opt: torch.optim.Optimizer,  # Gets its moments back
 ) -> tuple[Progress, dict[str, torch.Tensor]]:  # Progress and best weights
-    "Take up where a checkpoint was written"
+    "Take up where a checkpoint was written; raises `ValueError` where the file is damaged"
     parts: dict[str, dict] = {"net": {}, "best": {}, "opt": {}}
+    for key, tensor in read_tensors(path).items():
+        kind, name = key.split("/", 1)
+        parts[kind][name] = tensor
     with safe_open(path, "pt") as f:
-        for key in f.keys():  # noqa: SIM118
-            kind, name = key.split("/", 1)
-            parts[kind][name] = f.get_tensor(key)
         at = Progress(**json.loads(f.metadata()["progress"]))
     load_state(net, parts["net"])
     state: dict[int, dict] = {}

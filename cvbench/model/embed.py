@@ -20,7 +20,7 @@ from ..core.runs import Run
 from ..core.types import reserved_columns
 from ..data.dataset import Dataset, add_column, checkout
 from .adapters import describe_adapter
-from .backbones import Backbone, Transform, create_backbone, hash_state
+from .backbones import Backbone, Transform, create_backbone, hash_forward, hash_state
 from .engines import choose_engine, engines, find_engine
 from .models import Model, load_model
 from .pixels import pick_device
@@ -59,7 +59,7 @@ def embed(
     try:
         if left := sum(todo.values()):
             first = decode_squares(ds, range(min(16, len(ds))), transform)
-            key = fingerprint({k: about[k] for k in ("weights", "kind", "adapter", "transform")})
+            key = fingerprint({k: about[k] for k in ("weights", "kind", "forward", "adapter", "transform")})
             chosen, why = choose_engine(
                 engine, encoder, transform, key, first, left,
                 cache=ds.path.parents[1] / "cache", device=target, precision=precision,
@@ -113,7 +113,7 @@ def _find_encoder(backbone) -> tuple[nn.Module, Transform, dict[str, Any]]:
         encoder = backbone.module
     about = {
         "backbone": backbone.name, "kind": type(backbone.module).__name__, "weights": hash_state(encoder.state_dict()),
-        "adapter": adapter, "transform": asdict(backbone.transform),
+        "forward": hash_forward(encoder), "adapter": adapter, "transform": asdict(backbone.transform),
     }  # fmt: skip
     return encoder, backbone.transform, about
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.runs import Run
 from .adapters import describe_adapter
-from .backbones import hash_state
+from .backbones import hash_forward, hash_state
 from .engines import Engine
 from .models import Model, load_model
 from .pixels import pick_device
@@ -33,6 +33,7 @@ def read_features(
     about = {
         "backbone": model.backbone.name,
         "weights": hash_state(encoder.state_dict()),
+        "forward": hash_forward(encoder),
         "adapter": describe_adapter(model.adapter),
     }
     forward = Engine("torch", transform, encoder.eval(), device=str(pick_device(device)))

@@ -236,6 +236,10 @@ def take_parts(
     encoder.eval()
     with torch.no_grad():
         whole = encoder(x)
+        if not whole.isfinite().all():
+            raise FloatingPointError(
+                f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
+            )
         for how in ((True, True), (False, True), (False, False)):  # lean, fast
             try:
                 before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, *how).eval()

@@ -8,6 +8,7 @@ __all__ = ['Recipe', 'change_recipe', 'settle_recipe', 'count_epochs', 'draw_ord
 # %% ../../nbs/26_model.recipe.ipynb #092bf03a
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,18 @@ class Recipe:
                 raise ValueError(
                     f"The {name!r} parameter of Recipe must be one of {', '.join(allowed)}. Got {getattr(self, name)!r} instead."
                 )
-        for name, low in (("epochs", 0), ("batch_size", 1), ("lr", 0), ("patience", 1), ("views", 0), ("refresh", 0)):
+        for name, low, kind in (
+            ("epochs", 0, Integral), ("batch_size", 1, Integral), ("lr", 0, Real), ("patience", 1, Integral),
+            ("views", 0, Integral), ("refresh", 0, Real), ("seed", 0, Integral),
+        ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and (not math.isfinite(value) or value < low):
-                raise ValueError(f"The {name!r} parameter of Recipe must be {low} or more. Got {value!r} instead.")
+            if value is None and name in ("patience", "views"):
+                continue
+            if not isinstance(value, kind) or not math.isfinite(value) or value < low:
+                what = "an int of " if kind is Integral else ""
+                raise ValueError(
+                    f"The {name!r} parameter of Recipe must be {what}{low} or more. Got {value!r} instead."
+                )
 
 # %% ../../nbs/26_model.recipe.ipynb #change-recipe
 def change_recipe(

@@ -7,9 +7,11 @@ __all__ = ['Work', 'decode_squares', 'stream_squares', 'compute_features', 'run_
            'list_shards']
 
 # %% ../../nbs/28_model.shards.ipynb #5f9f4143
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..core.arrays import trim_cache
 from ..core.files import atomic_path, fingerprint
 from ..core.settings import load_settings
 from .backbones import Transform, load_square
@@ -59,13 +62,23 @@ def compute_features(
 ) -> np.ndarray:  # (n, features) float32
     "What an encoder makes of images, kept in the cache"
     rows = list(ids) if ids is not None else ds.table(["sample_id"])["sample_id"].to_pylist()
+    if not rows:
+        raise ValueError(
+            f"there are no images of {ds.ref} to look at. Pass one sample_id or more, or a split that has some."
+        )
     key = fingerprint({**about, "transform": asdict(forward.transform)}, rows)
-    file = Path(load_settings().store) / "cache" / f"features-{key}.npy"
-    if not file.exists():
-        blocks = [forward(squares) for squares in stream_squares(ds, rows, forward.transform, batch_size)]
+    settings = load_settings()
+    file = Path(settings.store) / "cache" / f"features-{key}.npy"
+    with suppress(FileNotFoundError):
+        os.utime(file)
+        return np.load(file)
+    blocks = [forward(squares) for squares in stream_squares(ds, rows, forward.transform, batch_size)]
+    features = np.concatenate(blocks).astype(np.float32)
+    if (room := settings.cache_gb * 1e9 - features.nbytes) >= 0:
+        trim_cache(room, file.parent)
         with atomic_path(file) as p:
-            np.save(p, np.concatenate(blocks).astype(np.float32))
-    return np.load(file)
+            np.save(p, features)
+    return features
 
 # %% ../../nbs/28_model.shards.ipynb #b6a20c21
 Work = Callable[[int, Callable[[int], object]], None]

@@ -6,6 +6,7 @@
 __all__ = ['Objective', 'train']
 
 # %% ../../nbs/27_model.train.ipynb #1441531c
+import functools
 import math
 import os
 import resource
@@ -25,12 +26,12 @@ from ..core.files import fingerprint, write_json
 from ..core.runs import Run, load_run, start_run
 from ..core.settings import load_settings
 from .adapters import LinearProbe, describe_adapter
-from .backbones import hash_state
+from .backbones import hash_forward, hash_state
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
 from .models import Model, describe_model, load_state, own_state, read_tensors, save_model
 from .pixels import Pixels, autocast, pick_device
-from .prefix import Activations, CachePlan, Split, plan_cache, split_model
+from .prefix import Activations, CachePlan, Split, plan_cache, say, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
 from .workers import copy_from_first, join_workers, sum_over_workers, wait_for_workers
 
@@ -71,6 +72,7 @@ class _Job:
     targets: dict[str, torch.Tensor]  # By split
     objective: Objective
     save: Callable[[], None]  # Write a checkpoint now
+    quiet: bool  # No bars
 
 # %% ../../nbs/27_model.train.ipynb #optimiser
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -89,10 +91,11 @@ def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> No
     recipe, y, (worker, workers) = job.recipe, job.targets["train"], join_workers()
     order, saved = draw_order(job.objective.fill(y), recipe, at.epoch), time.monotonic()
     views, size = draw_views(order, recipe, at.epoch), recipe.batch_size
-    steps = math.ceil(len(order) / size)
+    steps = math.ceil(len(order) / size) - (len(order) > 1 and len(order) % size == 1)
     job.model.net.train(), job.split.after.train(), job.objective.train()
     while at.step < steps:
-        rows, drawn = (a[at.step * size : (at.step + 1) * size] for a in (order, views))
+        now = slice(at.step * size, (at.step + 1) * size if at.step + 1 < steps else None)
+        rows, drawn = order[now], views[now]
         works, place = worker < len(rows), (at.epoch, at.step, *([worker] if worker else ()))
         mine = slice(worker, None, workers) if works else slice(1)
         torch.manual_seed(int(fingerprint(recipe.seed, *place), 16) >> 1)
@@ -123,9 +126,7 @@ def _step(
     total = value.detach().clone()
     sum_over_workers(total, *(p.grad for p in trained if p.grad is not None))
     if not torch.isfinite(total):
-        raise FloatingPointError(
-            f"the training loss became {total.item()}. Lower the learning rate (lr={job.recipe.lr}), or set precision='fp32'."
-        )
+        raise FloatingPointError(f"the training loss became {total.item()}. {_advise(job.recipe)}")
     if not opt.state and (dead := [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]):
         warnings.warn(
             f"{len(dead)} trained tensors get no gradient and stay as they are, {dead[0]} for one: the backbone does not use them.",
@@ -134,6 +135,10 @@ def _step(
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     opt.step()
     return total.item()
+
+# %% ../../nbs/27_model.train.ipynb #advise
+def _advise(recipe: Recipe) -> str:
+    return f"Lower the learning rate (lr={recipe.lr}), or set precision='fp32'."
 
 # %% ../../nbs/27_model.train.ipynb #label-loss
 def _label_loss(job: _Job, logits: torch.Tensor, y: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
@@ -151,7 +156,7 @@ def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor],
     feed, (worker, workers) = job.feeds[part], join_workers()
     rows = np.arange(len(job.targets[part]))
     works, rows = worker < len(rows), rows[worker::workers] if worker < len(rows) else rows[:1]
-    feed.fill(0, rows, what)
+    feed.fill(0, rows, None if job.quiet else what)
     job.model.net.eval(), job.split.after.eval()
     out: torch.Tensor | None = None
     for chunk in np.array_split(rows, max(1, math.ceil(len(rows) / 64))):
@@ -194,10 +199,10 @@ def train(
 ) -> Run:  # Finished
     "Adapt a model to a data set"
     recipe = settle_recipe(recipe, model, ds, **changes)
-    start = hash_state(own_state(model.net))
+    start = own_state(model.net)
     config = {
-        "model": describe_model(model), "start": start, "data": ds.ref, "data_id": ds.fingerprint,
-        "splits": sorted(ds.splits), "recipe": asdict(recipe),
+        "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
+        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": asdict(recipe),
     } | ({"objective": objective.identity} if objective else {})  # fmt: skip
     run, first = (
         start_run(name or f"{ds.name}-{describe_adapter(model.adapter)['kind']}", config),
@@ -210,22 +215,39 @@ def train(
     wait_for_workers()
     if not done:
         with track(run, (tracker or load_settings().tracker) if first else "off", group) as log:
-            goal, hear = objective or Objective(), on_epoch or (lambda entry: None)
-            _run(model, ds, recipe, goal, pick_device(device), run, log, hear, quiet)
+            goal, hear, place = objective or Objective(), on_epoch or (lambda entry: None), _own_device(device)
+            try:
+                with torch.random.fork_rng([place] if place.type == "cuda" else []):
+                    _run(model, ds, recipe, goal, place, run, log, hear, quiet)
+            except BaseException:
+                load_state(model.net.cpu().eval(), start)
+                raise
         wait_for_workers()
     load_state(model.net.cpu().eval(), read_tensors(run.path / "model" / "model.safetensors"))
     return load_run(run.path)
 
+# %% ../../nbs/27_model.train.ipynb #own-device
+def _own_device(name: str | None) -> torch.device:
+    device = pick_device(name)
+    many = device.type == "cuda" and join_workers()[1] > 1
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if many else device
+
 # %% ../../nbs/27_model.train.ipynb #prepare
 def _prepare(
-    model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device, budget: float | None = None
+    model: Model,
+    ds,
+    recipe: Recipe,
+    objective: Objective,
+    device: torch.device,
+    budget: float | None = None,
+    quiet: bool = False,
 ) -> tuple[Split, dict, dict, CachePlan]:
     "Cut the model, read the targets, decide what is kept; squares within a budget of bytes on disk"
     objective.to(device).prepare(ds.split("train"), recipe, device)
     splits = {s: ds.split(s) for s in ("train", "val") if s in ds.splits}
     targets = {s: encode_targets(part, model) for s, part in splits.items()}
     filled = {s: objective.fill(y) if s == "train" else y for s, y in targets.items()}
-    targets = {s: y for s, y in targets.items() if y.ndim > 1 or (filled[s] >= 0).sum() > 1}
+    targets = {s: y for s, y in targets.items() if y.ndim > 1 or (filled[s] >= 0).sum() > (s == "train")}
     if "train" not in targets:
         raise ValueError(f"fewer than two training images of {ds.ref} are labelled. Label some and commit again.")
     model.net.to(device)
@@ -233,10 +255,11 @@ def _prepare(
     epochs = count_epochs(recipe, model)
     counts = {s: len(y) for s, y in targets.items()}
     plan = plan_cache(split, size, counts, epochs, recipe.views or 0, recipe.refresh, recipe.cache, recipe.head_start)
+    tell = (lambda text: None) if quiet else functools.cache(say)
     feeds = {
         s: Activations(
             split, Pixels(splits[s], model.backbone.transform, budget=budget), device, plan.dtype,
-            max(1, recipe.views or 0) if s == "train" else 1, recipe.augment, recipe.seed, recipe.precision,
+            max(1, recipe.views or 0) if s == "train" else 1, recipe.augment, recipe.seed, recipe.precision, tell,
         ) for s in targets
     }  # fmt: skip
     return split, targets, feeds, plan
@@ -253,12 +276,10 @@ def _run(
     on_epoch: Callable,
     quiet: bool,
 ) -> None:
-    worker, workers = join_workers()
-    if workers > 1 and device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    split, targets, feeds, plan = _prepare(model, ds, recipe, objective, device)
+    worker = join_workers()[0]
+    split, targets, feeds, plan = _prepare(model, ds, recipe, objective, device, quiet=quiet or worker > 0)
     if worker == 0 and not quiet and (split.frozen or split.note):
-        print(plan.sentence, file=sys.stderr)
+        say(plan.sentence)
     y = targets["train"]
     loss = make_loss(model, y[y >= 0] if y.ndim == 1 else y, recipe.balance, recipe.label_smoothing)
     net = nn.ModuleList([model.net, objective]) if list(objective.parameters()) else model.net
@@ -272,7 +293,7 @@ def _run(
         if worker == 0:
             save_checkpoint(file, net, opt, at, best)
 
-    job = _Job(model, recipe, device, loss, split, feeds, targets, objective, save)
+    job = _Job(model, recipe, device, loss, split, feeds, targets, objective, save, quiet)
 
     def end_epoch(**extra):
         nonlocal best
@@ -316,6 +337,8 @@ def _head_start(job: _Job) -> float:
 # %% ../../nbs/27_model.train.ipynb #end-epoch
 def _end_epoch(job: _Job, at: Progress, best: dict, **extra: Any) -> dict[str, torch.Tensor]:
     entry = {"epoch": at.epoch, **_validate(job)[0], **{k: v for k, v in extra.items() if v is not None}}
+    if not math.isfinite(lost := entry.get("val_loss", 0.0)):
+        raise FloatingPointError(f"the loss on val became {lost} after {at.epoch} epochs. {_advise(job.recipe)}")
     if at.seen:
         entry["train_loss"] = at.loss_sum / at.seen
     single, value = job.targets["train"].ndim == 1, entry.get("val_loss", math.inf)

@@ -10,6 +10,7 @@ import ast
 import json
 import os
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -594,7 +595,7 @@ def _as_slice(
 
 
 def _one_label(values: pd.Series) -> bool:
-    return len(values) > 0 and values.map(lambda v: isinstance(v, str)).all()
+    return len(values) > 0 and all(isinstance(v, str) for v in values)
 
 
 def _classes_of(target: pd.Series) -> str:
@@ -610,8 +611,8 @@ def _mistakes(table: pd.DataFrame, k: int = 3) -> list[dict[str, Any]]:
     wrong = table[~table["correct"].to_numpy(bool)]
     if not _one_label(wrong["target"]):
         return []
-    counts = wrong.groupby(["target", "pred"]).size().sort_values(ascending=False, kind="stable")[:k]
-    return [{"target": t, "pred": p, "n": int(n)} for (t, p), n in counts.items() if n > 1]
+    counts = Counter(zip(wrong["target"], wrong["pred"], strict=True)).most_common(k)
+    return [{"target": t, "pred": p, "n": n} for (t, p), n in counts if n > 1]
 
 
 def _pictures(found: _Found, slices: Sequence[Slice], ds: Dataset | None, k: int) -> tuple[dict, dict[str, bytes]]:
