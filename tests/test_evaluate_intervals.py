@@ -5,8 +5,8 @@ import pytest
 from evaluate_simulation import Design, coverage
 
 from cvbench.core.predictions import make_predictions
-from cvbench.evaluate.evaluation import evaluate
-from cvbench.evaluate.intervals import bootstrap, interval, make_strata, resample_weights, unit_keys, wilson
+from cvbench.evaluate.evaluation import evaluate, unit_keys
+from cvbench.evaluate.intervals import bootstrap, interval, make_strata, resample_weights, wilson
 
 SETS = 300
 NOISE = 2 * np.sqrt(0.95 * 0.05 / SETS)  # of a share of 95 % in as many sets, two standard errors

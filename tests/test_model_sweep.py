@@ -235,15 +235,15 @@ def test_the_hopeless_are_pruned_and_the_good_are_not(pruner, tmp_path):
 
 
 def test_a_trial_that_ruins_the_network_is_pruned_and_leaves_no_checkpoint(store):
-    options = {"recipe": Recipe(lr=2e-3, batch_size=8, augment="none"), "epochs": 4, "n": 500}
-    space = {"lr": [3e-3, 4e-3, 5e-3, 100.0]}
+    options = {"recipe": Recipe(lr=1e-3, batch_size=8, augment="none"), "epochs": 4, "n": 500}
+    space = {"lr": [7e-4, 8e-4, 9e-4, 100.0]}
     run(space, trials=1, **options)
     with module._open(store / "sweeps" / "s" / "study.db") as study:
-        for slot, lr in enumerate([3e-3, 4e-3, 100.0, 5e-3], 1):
+        for slot, lr in enumerate([7e-4, 8e-4, 100.0, 9e-4], 1):
             study.enqueue_trial({"lr": lr}, user_attrs={"trial": slot})
     found = run(space, trials=5, **options)
     state = found.table.set_index("lr").state
-    assert state[100.0] == "pruned" and state[2e-3] == state[3e-3] == "complete"
+    assert state[100.0] == "pruned" and state[1e-3] == state[7e-4] == "complete"
     assert not (load_run(found.table.run[3]).path / "checkpoint.safetensors").exists()
     assert found.table.epochs[3] < 4 and "pruned" in found.sentence
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluate.evaluation import match_rows
-from ..evaluate.intervals import _z, unit_keys
+from ..evaluate.evaluation import match_rows, unit_keys
+from ..evaluate.intervals import _z
 from .slice import Candidate, Slice
 
 # %% ../../nbs/44_slices.confirm.ipynb #split-halves

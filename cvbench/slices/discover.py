@@ -24,8 +24,7 @@ import pyarrow.compute as pc
 
 from ..core.files import read_json, write_json
 from ..data.dataset import Dataset, checkout
-from ..evaluate.evaluation import Evaluation
-from ..evaluate.intervals import unit_keys
+from ..evaluate.evaluation import Evaluation, unit_keys
 from . import _page
 from .conditions import ConditionFinder
 from .confirm import _image_weight, confirm, find_rows, judge, merge, smallest_effect, split_halves

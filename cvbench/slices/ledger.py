@@ -33,8 +33,7 @@ from ..core.predictions import Predictions, load_predictions
 from ..core.settings import load_settings
 from ..data.dataset import Dataset, checkout
 from ..evaluate.compare import compare
-from ..evaluate.evaluation import Evaluation
-from ..evaluate.intervals import unit_keys
+from ..evaluate.evaluation import Evaluation, unit_keys
 from .confirm import against_rest, difference_interval, find_rows, split_halves
 from .properties import add_properties, find_properties
 from .regions import _KINDS, _unpack, region_scores
