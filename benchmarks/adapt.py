@@ -452,6 +452,7 @@ def accuracy(args) -> dict:
         {"train": args.accuracy_images, "val": args.accuracy_images // 2, "test": 372} if args.accuracy_images else None
     )
     cells = [(s, b) for s in ("clothing_small", "magnetic_tile") for b in args.backbones] + [("digits", "pocket_vit")]
+    cells = [c for c in cells if not args.cells or "/".join(c) in args.cells]
     print("\nDefault recipe against the usual one (HF Trainer, LoRA in all blocks, random crops and flips, 10 epochs)")
     for name, backbone in cells:
         data = prepare(name, args.folder, clothing if name == "clothing_small" else None)
@@ -627,6 +628,7 @@ def main() -> None:
     parser.add_argument(
         "--usual-lr", type=float, nargs="*", default=[1e-3, 5e-3], help="tried first; the best is the usual recipe's"
     )
+    parser.add_argument("--cells", nargs="*", help="of accuracy only these, such as magnetic_tile/pocket_vit")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16: autocast, on all sides")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save", help="write all figures to this JSON file too")
