@@ -111,20 +111,22 @@ class Lab:
 
     def python(self, expression: str):
         "The value of an expression in the notebook's kernel, by way of JSON"
+        import zmq
         from jupyter_client import BlockingKernelClient
 
         files = sorted(self.runtime.glob("kernel-*.json"), key=lambda p: p.stat().st_mtime)
-        client = BlockingKernelClient(connection_file=str(files[-1]))
-        client.load_connection_file()
-        client.start_channels()
-        try:
-            asked = {"value": f"__import__('json').dumps({expression}, default=str)"}
-            client.execute("", user_expressions=asked, silent=False, store_history=False)
-            reply = client.get_shell_msg(timeout=60)["content"]["user_expressions"]["value"]
-            assert reply["status"] == "ok", reply
-            return json.loads(eval(reply["data"]["text/plain"]))
-        finally:
-            client.stop_channels()
+        with zmq.Context() as context:  # a client's own is closed only when it is collected: too many open files
+            client = BlockingKernelClient(connection_file=str(files[-1]), context=context)
+            client.load_connection_file()
+            client.start_channels(iopub=False, stdin=False, hb=False, control=False)
+            try:
+                asked = {"value": f"__import__('json').dumps({expression}, default=str)"}
+                client.execute("", user_expressions=asked, silent=False, store_history=False)
+                reply = client.get_shell_msg(timeout=60)["content"]["user_expressions"]["value"]
+            finally:
+                client.stop_channels()
+        assert reply["status"] == "ok", reply
+        return json.loads(eval(reply["data"]["text/plain"]))
 
 
 def watch(page) -> dict[str, list[str]]:
