@@ -713,6 +713,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'cvbench/explore/images.py'),
                                         'cvbench.explore.images.Pictures._read': ( 'explore.images.html#pictures._read',
                                                                                    'cvbench/explore/images.py'),
+                                        'cvbench.explore.images.Pictures.close': ( 'explore.images.html#pictures.close',
+                                                                                   'cvbench/explore/images.py'),
                                         'cvbench.explore.images.Pictures.overlays': ( 'explore.images.html#pictures.overlays',
                                                                                       'cvbench/explore/images.py'),
                                         'cvbench.explore.images.Pictures.thumbs': ( 'explore.images.html#pictures.thumbs',

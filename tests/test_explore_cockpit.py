@@ -313,6 +313,28 @@ def test_where_nothing_is_annotated_nothing_is_read(ev, ds, folders, monkeypatch
     cockpit.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed on Linux only")
+def test_a_closed_cockpit_keeps_no_file_open(ev, folders):
+    def held():
+        return [link for f in Path("/proc/self/fd").iterdir() if "thumbs.db" in (link := read_link(f))]
+
+    def read_link(file):
+        try:
+            return os.readlink(file)
+        except FileNotFoundError:  # the listing's own
+            return ""
+
+    before = sorted(held())
+    cockpit = explore(ev)
+    cockpit.send = lambda content, buffers=None: None
+    answer(cockpit, {"type": "thumbs", "id": 1, "rows": [0], "size": 64})
+    cockpit.courier.pool.shutdown(wait=True)
+    assert len(held()) > len(before)
+    cockpit.close()
+    assert sorted(held()) == before
+    assert cockpit.pictures.thumbs([0], 64)[0]
+
+
 def test_a_withdrawn_question_has_no_answer(cockpit, monkeypatch):
     gate, made = threading.Event(), []
     slow = Pictures.thumbs

@@ -377,6 +377,7 @@ class Cockpit(_Edits, anywidget.AnyWidget):
     def close(self) -> None:
         "Take the widget away"
         self.courier.close()
+        self.pictures.close()
         super().close()
 
     def __repr__(self) -> str:

@@ -108,6 +108,11 @@ class Pictures:
     def __bool__(self) -> bool:
         return bool((self.at >= 0).any())
 
+    def close(self) -> None:
+        "Release the cache's file; thumbnails are then made anew"
+        if self.cache:
+            self.cache.close()
+
     def thumbs(
         self,
         rows: Sequence[int],  # Row numbers
