@@ -182,7 +182,8 @@ def test_two_workers_do_everything_once_and_a_killed_one_is_replaced(monkeypatch
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_stopped_puts_its_trial_back(monkeypatch, store):
+@pytest.mark.parametrize("background", [False, True])
+def test_a_worker_that_is_stopped_puts_its_trial_back(monkeypatch, store, background):
     def interrupted(bar):
         def look(slots):
             if any(t.intermediate_values for t in slots.values()):
@@ -192,8 +193,14 @@ def test_a_worker_that_is_stopped_puts_its_trial_back(monkeypatch, store):
 
     monkeypatch.setattr(module, "_make_refresh", interrupted)
     options = {"trials": 2, "epochs": 200, "workers": 2, "pruner": "none"}
-    with pytest.raises(KeyboardInterrupt):
-        run(**options)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if background:  # as a shell starts what ends with &
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with pytest.raises(KeyboardInterrupt):
+            run(**options)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "waiting" in set(load_sweep("s").table.state) and not list(store.glob("sweeps/s/*.live"))
 
 

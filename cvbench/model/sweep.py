@@ -466,6 +466,7 @@ def _run_trials(job: _Job, refresh: Callable[[dict], None] = lambda slots: None)
 # %% ../../nbs/28_model.sweep.ipynb #work
 def _work() -> None:
     "Body of a worker: the job comes through standard input, whose end is the end of the one who sent it"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell begins without
     job = pickle.load(sys.stdin.buffer)
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     _run_trials(job)
