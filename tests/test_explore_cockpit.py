@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ipywidgets import Widget
 
 from cvbench.core.inspection import make_inspection
 from cvbench.core.predictions import make_predictions, save_predictions
@@ -56,6 +57,12 @@ def ev(ds):
     metadata = {k: [r[k] for r in rows] for k in ("light", "material", "blur")}
     return evaluate(make_predictions(target, scores, ds.classes, sample_id=[r["sample_id"] for r in rows], metadata=metadata,
                                      dataset_version=ds.ref, model_id="cafe01"), n_boot=20)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open():
+    yield
+    Widget.close_all()
 
 
 @pytest.fixture
