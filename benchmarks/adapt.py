@@ -488,7 +488,7 @@ def accuracy_cell(name: str, backbone: str, data: dict, done: dict[str, list[dic
         "seconds_to_accuracy": ours, "seconds": [r["seconds"] for r in done["cvbench"]], "ratios": each,
         "ratios_by_cpu": by_cpu, "ratio": statistics.median(each) or None, "ratio_with_commit": statistics.median(with_commit) or None,
         "peak_mb": {m: max(r["peak_mb"] for r in done[m]) for m in done},
-        "test_accuracy": {m: [right(p) for p in sides[m]] for m in sides}, "epochs": {m: [r["epochs"] for r in done[m]] for m in done},
+        "test_accuracy": {m: [right(p) for p in sides[m]] for m in sides}, "commonest": commonest(data), "epochs": {m: [r["epochs"] for r in done[m]] for m in done},
         "difference": difference, "half_width": half, "not_worse": difference + half >= 0,
         "why": done["cvbench"][0]["why"], "sentence": sentence(*(sides[m][0] for m in ("trainer", "cvbench"))),
     }  # fmt: skip
@@ -507,6 +507,13 @@ def answers(data: dict, test: list[dict], scores: list, model: str):
     return make_predictions(
         labels, p, data["classes"], "classification", ids, metadata=own, model_id=model, dataset_version=data["ref"]
     )
+
+
+def commonest(data: dict) -> dict[str, float]:
+    "What is right of val and test for whoever always says the commonest class of the training images"
+    labels = {s: [r["label"] for r in data["rows"] if r["split"] == s] for s in ("train", "val", "test")}
+    usual = statistics.mode(labels.pop("train"))
+    return {s: statistics.mean(label == usual for label in found) for s, found in labels.items()}
 
 
 def right(predictions) -> float:
@@ -548,7 +555,8 @@ def print_cell(c: dict) -> None:
         f"    ratio {spread(c['ratios'])}, by CPU time {spread(c['ratios_by_cpu'])}, peak MB {c['peak_mb']['trainer']:.0f} and {c['peak_mb']['cvbench']:.0f}\n"
         f"    test accuracy: usual {test['trainer']:.1f} %, cvbench {test['cvbench']:.1f} %, difference "
         f"{100 * c['difference']:+.1f} ± {100 * c['half_width']:.1f} points: "
-        f"{'not worse' if c['not_worse'] else 'WORSE'} beyond noise\n    first round: {c['sentence']}",
+        f"{'not worse' if c['not_worse'] else 'WORSE'} beyond noise\n    first round: {c['sentence']}\n"
+        f"    always the commonest class: {c['commonest']['val']:.3f} of val, {100 * c['commonest']['test']:.1f} % of test",
         flush=True,
     )
 
