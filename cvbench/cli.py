@@ -321,8 +321,7 @@ def slices(
 
     ev = run_evaluate(_predictions(source, split), group=group)
     run = "" if source.endswith(".parquet") else source
-    space = None if embeddings == "none" else embeddings or own_features(ev, run)
-    found = discover_slices(ev, embeddings=space, error=error, q=q, group=group)
+    found = discover_slices(ev, embeddings=embeddings or own_features(ev, run), error=error, q=q, group=group)
     typer.echo(found)
     if out:
         typer.echo(found.save(out))

@@ -377,9 +377,9 @@ def test_a_multilabel_task_goes_the_same_way():
     assert "<div" in report._repr_html_()
 
 
-def holding(values):
-    "Stands for a data set with the column `c`"
-    table = pa.table({"sample_id": [f"{i:06d}" for i in range(N)][::-1], "c": pa.array(values)})
+def holding(values, name="c"):
+    "Stands for a data set with one column"
+    table = pa.table({"sample_id": [f"{i:06d}" for i in range(N)][::-1], name: pa.array(values)})
     return SimpleNamespace(columns=table.column_names, ref="line@v1", table=table.select)
 
 
@@ -388,6 +388,12 @@ def test_a_column_of_embeddings_is_read_by_id(kind):
     rows = np.arange(3 * N).reshape(N, 3)
     name, read = read_embeddings(model(0.4), holding(pa.array(rows.tolist(), kind)), "c")
     assert name == "c:" and (read == rows[::-1]).all()
+
+
+def test_none_leaves_even_the_column_of_that_name_alone():
+    data = holding(np.arange(3 * N).reshape(N, 3).tolist(), "embedding")
+    assert read_embeddings(model(0.4), data)[1].shape == (N, 3)
+    assert read_embeddings(model(0.4), data, "none") == ("", None)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .backbones import Transform, _processor_transform, hash_state
+from .backbones import Transform, _processor_transform, hash_forward, hash_state
 from .engines import Engine
 from .pixels import pick_device
 from .shards import compute_features
@@ -40,7 +40,11 @@ class ImageText:
     ) -> np.ndarray:  # (n, d) float32, of length 1
         "Images in the space, computed once"
         forward = Engine("torch", self.transform, _ImageTower(self.module), device=str(pick_device(device)))
-        about = {"model": self.name, "weights": hash_state(self.module.state_dict())}
+        about = {
+            "model": self.name,
+            "weights": hash_state(self.module.state_dict()),
+            "forward": hash_forward(self.module),
+        }
         return _unit(compute_features(forward, about, ds, ids, batch_size))
 
     @torch.no_grad()

@@ -253,6 +253,8 @@ def read_embeddings(
     embeddings: np.ndarray | Mapping[str, np.ndarray] | str | None = None,  # As in `discover_slices`
 ) -> tuple[str, np.ndarray | None]:  # Name by which regions know the space, and (n, d)
     "Embeddings of the evaluated images; raises `ValueError` where they do not fit"
+    if isinstance(embeddings, str) and embeddings == "none":
+        return "", None
     if embeddings is None or isinstance(embeddings, str):
         column = embeddings or "embedding"
         if ds is None or column not in ds.columns:
@@ -338,7 +340,7 @@ def discover_slices(
     embeddings: np.ndarray
     | Mapping[str, np.ndarray]
     | str
-    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `read_features`, or a column of `ds`
+    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `read_features`, or a column of `ds`: embedding by default, where it is there; none for none
     *,
     finders: Sequence[Finder] | None = None,  # By default one for columns and, with embeddings, one for regions
     error: str = "wrong",  # wrong: right or wrong; loss: 1 − exp(−loss), which knows degrees
