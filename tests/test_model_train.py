@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from cvbench.core.files import atomic_path, read_json
 from cvbench.core.settings import load_settings
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
+from cvbench.model import train as module
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
 from cvbench.model.checkpoints import Progress, save_checkpoint
@@ -137,6 +139,41 @@ def test_the_head_start_is_the_probe_and_is_kept_when_nothing_helps():
     assert [h["epoch"] for h in probe.history] == [0]
     assert spoilt.summary["best_epoch"] == 0
     assert spoilt.summary["val_loss"] == pytest.approx(probe.summary["val_loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("share", "horizon"), [(0.25, 3.0), (0.0, 1.0)])
+def test_what_is_kept_is_the_average_of_the_weights(monkeypatch, share, horizon):
+    ds = commit([replace(s, split="train") for s in list(read_digits())[:200]], "all", ratios={"train": 1.0})
+    step, seen = module._step, []
+
+    def watched(job, opt, *args):
+        seen[:] = seen or [weights(job.model)]
+        value = step(job, opt, *args)
+        seen.append(weights(job.model))
+        return value
+
+    def weights(model):
+        return np.concatenate([p.detach().numpy().ravel() for p in model.net.parameters() if p.requires_grad])
+
+    monkeypatch.setattr(module, "_step", watched)
+    size, model = -(-len(ds) // 4), small(ds, FullFineTune())
+    train(model, ds, epochs=3, batch_size=size, lr=3e-3, average=share)
+    assert len(seen) == 13 and not np.allclose(seen[0], seen[-1], atol=1e-4)
+    mean = seen[0].astype(float)
+    for w in seen[1:]:
+        mean += (w - mean) / horizon
+    np.testing.assert_allclose(weights(model), mean, atol=1e-6)
+
+
+def test_the_average_is_better_than_the_last_weights_of_a_training_that_swings():
+    ds, options = digits(600), {"epochs": 3, "lr": 1e-3, "batch_size": 8, "augment": "none"}
+
+    def losses(**more):
+        runs = [train(small(ds, FullFineTune()), ds, seed=s, **options, **more) for s in range(3)]
+        return np.mean([[h["val_loss"] for h in run.history] for run in runs], 0)
+
+    mean, last = losses(), losses(average=0.0)
+    assert mean[0] == last[0] and mean[1:3].sum() < last[1:3].sum()  # before the rate has fallen to nothing
 
 
 def test_training_learns_and_seeds_matter():

@@ -38,6 +38,7 @@ class Recipe:
     balance: str = "none"  # none, loss (weights against class frequency) or sampler (classes drawn equally often)
     label_smoothing: float = 0.0  # Share of the probability spread over all classes
     head_start: bool = True  # Fit the head to the frozen features first (Kumar et al. 2022)
+    average: float = 0.15  # What is judged and kept is an exponential average of the weights over about this share of the steps; 0 for the last ones
     patience: int | None = None  # Stop after so many epochs without a better one
     precision: str = "auto"  # auto (bfloat16 where the hardware has it) or fp32
     seed: int = 0  # Of order, augmentation and dropout
@@ -52,7 +53,7 @@ class Recipe:
                     f"The {name!r} parameter of Recipe must be one of {', '.join(allowed)}. Got {getattr(self, name)!r} instead."
                 )
         for name, low, kind in (
-            ("epochs", 0, Integral), ("batch_size", 1, Integral), ("lr", 0, Real), ("patience", 1, Integral),
+            ("epochs", 0, Integral), ("batch_size", 1, Integral), ("lr", 0, Real), ("average", 0, Real), ("patience", 1, Integral),
             ("views", 0, Integral), ("refresh", 0, Real), ("seed", 0, Integral),
         ):  # fmt: skip
             value = getattr(self, name)

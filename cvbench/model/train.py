@@ -13,13 +13,15 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from ..core.files import fingerprint, write_json
@@ -60,6 +62,42 @@ class Objective(nn.Module):
         "The sum over these images of what is minimised, divided by `n`"
         return labels
 
+# %% ../../nbs/27_model.train.ipynb #average
+class _Average(nn.Module):
+    "An exponential average of what a network trains; the average itself is part of its state"
+
+    def __init__(self, net: nn.Module, steps: float):  # About how many of the last steps count; below 1, the last alone
+        super().__init__()
+        self.own = [p for p in net.parameters() if p.requires_grad]
+        self.mix = get_ema_multi_avg_fn(1 - 1 / max(1.0, steps))
+        for i, p in enumerate(self.own):
+            self.register_buffer(f"mean_{i}", p.detach().clone())
+
+    def start(self) -> None:
+        "Begin anew with the present weights"
+        _copy(self.own, self.buffers())
+
+    def update(self) -> None:
+        "Take the weights after a step in"
+        if self.own:
+            self.mix(list(self.buffers()), [p.detach() for p in self.own], 1)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        "The average instead of the last weights"
+        last = [p.detach().clone() for p in self.own]
+        _copy(self.buffers(), self.own)
+        try:
+            yield
+        finally:
+            _copy(last, self.own)
+
+
+@torch.no_grad()
+def _copy(values: Iterable[torch.Tensor], to: Iterable[torch.Tensor]) -> None:
+    for value, t in zip(values, to, strict=True):
+        t.copy_(value)
+
 # %% ../../nbs/27_model.train.ipynb #Job
 @dataclass(frozen=True)
 class _Job:
@@ -71,6 +109,7 @@ class _Job:
     feeds: dict[str, Activations]  # By split
     targets: dict[str, torch.Tensor]  # By split
     objective: Objective
+    average: _Average
     save: Callable[[], None]  # Write a checkpoint now
     quiet: bool  # No bars
 
@@ -102,6 +141,7 @@ def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> No
         for group in opt.param_groups:
             group["lr"] = learning_rate(recipe, at.epoch * steps + at.step, recipe.epochs * steps)
         value = _step(job, opt, rows[mine], drawn[mine], y[rows], works)
+        job.average.update()
         at.step, at.seen, at.loss_sum = at.step + 1, at.seen + len(rows), at.loss_sum + value * len(rows)
         bar.update(len(rows))
         if time.monotonic() - saved > _SAVE_EVERY:
@@ -282,7 +322,9 @@ def _run(
         say(plan.sentence)
     y = targets["train"]
     loss = make_loss(model, y[y >= 0] if y.ndim == 1 else y, recipe.balance, recipe.label_smoothing)
-    net = nn.ModuleList([model.net, objective]) if list(objective.parameters()) else model.net
+    size, epochs, n = recipe.batch_size, count_epochs(recipe, model), len(y)
+    average = _Average(model.net, recipe.average * epochs * math.ceil(n / size))
+    net = nn.ModuleList([model.net, average, *([objective] if list(objective.parameters()) else [])])
     file, opt = run.path / "checkpoint.safetensors", _optimiser(net, recipe)
     at, best = load_checkpoint(file, net, opt) if file.exists() else (Progress(), own_state(model.net))
     wait_for_workers()
@@ -293,21 +335,22 @@ def _run(
         if worker == 0:
             save_checkpoint(file, net, opt, at, best)
 
-    job = _Job(model, recipe, device, loss, split, feeds, targets, objective, save, quiet)
+    job = _Job(model, recipe, device, loss, split, feeds, targets, objective, average, save, quiet)
 
     def end_epoch(**extra):
         nonlocal best
-        best = _end_epoch(job, at, best, **extra)
+        with average.in_place():
+            best = _end_epoch(job, at, best, **extra)
         save()
         entry = at.history[-1] | {"seconds": round(at.seconds, 3)}
         log(entry), on_epoch(entry)
 
     if not at.history:
         decay = _head_start(job) if recipe.head_start or isinstance(model.adapter, LinearProbe) else None
+        average.start()
         end_epoch(head_decay=decay)
     for state in opt.state.values():
         state |= {k: v.to(device) for k, v in state.items() if k != "step"}
-    epochs, n = count_epochs(recipe, model), len(targets["train"])
     with tqdm(
         total=epochs * n,
         initial=min(at.epoch, epochs) * n + at.seen,
