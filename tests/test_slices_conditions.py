@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cvbench.core.inspection import make_inspection, weak_slice_rule
 from cvbench.evaluate.evaluation import match_rows
 from cvbench.slices._lattice import rows_of, sliceline
-from cvbench.slices.conditions import ConditionFinder, describe_region, find_conditions, read_columns
+from cvbench.slices.conditions import _OWN, ConditionFinder, describe_region, find_conditions, read_columns
 from cvbench.slices.slice import Finder
 
 texts = st.text(max_size=8) | st.sampled_from(["dim", "it's", 'a"b', "a`b", "\\", "\\`", "\0", "<b>", "None", "ö", ""])
 names = st.text(min_size=1, max_size=8) | st.sampled_from(
     ["class", "a b", "__column0__", "1st", "ﬁ", "in", "x-y", "None"]
 )
+names = names.filter(lambda name: name not in (*_OWN, "pred"))  # an evaluation's own columns are passed over
 
 
 def columns_of(n: int):
@@ -62,6 +63,12 @@ def brute(table: pd.DataFrame, error: np.ndarray, k: int, depth: int, alpha: flo
                     score = alpha * (error[rows].mean() / error.mean() - 1) - (1 - alpha) * (n / size - 1)
                     out += [score] if score > 1e-9 else []
     return sorted(out, reverse=True)[:k]
+
+
+def test_the_columns_of_an_evaluation_are_passed_over_unless_asked_for():
+    table = pd.DataFrame({"slice": list("aabb"), "light": list("abab")})
+    assert [c.group for c in read_columns(table, min_size=1)[0]] == ["light"]
+    assert [c.group for c in read_columns(table, ["slice"], min_size=1)[0]] == ["slice"]
 
 
 @settings(max_examples=150, deadline=None)
