@@ -115,7 +115,7 @@ class Lab:
         from jupyter_client import BlockingKernelClient
 
         files = sorted(self.runtime.glob("kernel-*.json"), key=lambda p: p.stat().st_mtime)
-        with zmq.Context() as context:  # a client's own is closed only when it is collected: too many open files
+        with zmq.Context() as context:  # closed here, and not whenever the client is collected
             client = BlockingKernelClient(connection_file=str(files[-1]), context=context)
             client.load_connection_file()
             client.start_channels(iopub=False, stdin=False, hb=False, control=False)
