@@ -119,7 +119,7 @@ def run_cvbench(job: dict) -> dict:
     precision = "auto" if job["precision"] == "bf16" else "fp32"
     if job["default"]:
         choice = choose(backbone, ds, seed=job["seed"], precision=precision)
-        adapter, recipe, why = choice.adapter, choice.recipe, choice.why
+        backbone, adapter, recipe, why = choice.backbone, choice.adapter, choice.recipe, choice.why
     else:
         lora = LoRA(r=job["r"], blocks=job["blocks"], targets="attention")
         adapter, why = lora if job["blocks"] else LinearProbe(), "as the others"
@@ -367,6 +367,8 @@ def flops(backbone: str, blocks: int) -> dict[str, float]:
 
 def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, float, float]:
     "Operations of an epoch, of one that reads the frozen part and does of the last block what the head reads, of the frozen part"
+    from cvbench.model.recipe import count_views
+
     k = job["blocks"]
     f, less = flops(job["backbone"], k), flops(job["backbone"], max(0, k - 1))
     prefix = f["forward"] - k * f["block"] if k < depth else 0.0
@@ -374,7 +376,8 @@ def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, fl
     spared_step = spared + (1 - f["last_share"]) * (f["step"] - less["step"])
     plain = train * f["step"] + val * f["forward"]
     rest = train * (f["step"] - prefix - spared_step) + val * (f["forward"] - prefix - spared)
-    return plain, rest, (train * min(job.get("views", 1), job["epochs"]) + val) * prefix
+    views = count_views(job.get("views", 1), job["epochs"] - 1, job["epochs"])
+    return plain, rest, (train * views + val) * prefix
 
 
 def limit(job: dict, train: int, val: int) -> float:

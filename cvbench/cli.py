@@ -132,6 +132,9 @@ def adapt(
     ] = None,
     balance: Annotated[str | None, typer.Option(help="none, loss or sampler.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
+    framing: Annotated[
+        str, typer.Option(help="auto shows whole images where the data ask for it; own, as the backbone came.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     dry: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and do nothing.")] = False,
 ) -> None:
@@ -151,7 +154,7 @@ def adapt(
         "patience": patience,
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None} | {"seed": seed, "budget": budget}
-    options["adapter"] = _adapter(adapter, r, blocks)
+    options |= {"adapter": _adapter(adapter, r, blocks), "framing": framing}
     ds = checkout(data)
     if dry:
         choice = choose(backbone, ds, measure=True, **options)

@@ -30,7 +30,7 @@ def test_training_finds_everything_there(adapter, augment, monkeypatch):
 def test_only_what_is_missing_is_computed_again(monkeypatch):
     monkeypatch.setattr(f, "_SHARD", 20)
     ds = digits(120)
-    model, recipe = small(ds, LoRA(r=2, blocks=1)), Recipe(epochs=2, views=2)
+    model, recipe = small(ds, LoRA(r=2, blocks=1)), Recipe(epochs=4, views=2)
     plan = f.fill_cache(model, ds, recipe)
     work = f.FillShard(model, ds, recipe, plan.dtype, "cpu", 20)
     assert work.missing() == {} and len(work.shards) == 2 * -(-ds.splits["train"] // 20) - (-ds.splits["val"] // 20)

@@ -25,7 +25,7 @@ def test_a_field_no_recipe_has_and_data_without_train_are_told_alike_by_all(ask)
 def test_no_choice_is_measured_twice(epochs, tried, monkeypatch):
     measured = []
 
-    def too_long(backbone, ds, choice, device):
+    def too_long(ds, choice, device):
         measured.append(choice)
         return r.Estimate(1e6, 0, 0, 0, None, "", {})
 

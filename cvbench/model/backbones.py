@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Transform', 'load_square', 'normalise', 'Backbone', 'hash_state', 'hash_forward', 'create_backbone', 'HFEncoder',
-           'find_blocks', 'list_backbones']
+           'reframe', 'find_blocks', 'list_backbones']
 
 # %% ../../nbs/21_model.backbones.ipynb #ff352453
 import copy
@@ -82,11 +82,12 @@ class Backbone:
     license: str | None = None  # Of the weights, where the source says so
     weights: str | None = None  # The file they came from, where one was named
     seed: int = 0  # Of random weights
+    origin: str | None = None  # Fingerprint of the weights before they were fitted to images of another size
 
     @property
     def weights_id(self) -> str:
-        "Fingerprint of all weights"
-        return hash_state(self.module.state_dict())
+        "Fingerprint of all weights, as they came"
+        return self.origin or hash_state(self.module.state_dict())
 
 # %% ../../nbs/21_model.backbones.ipynb #hash-state
 def hash_state(
@@ -195,9 +196,10 @@ def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None
     except (OSError, RuntimeError) as e:
         raise _unreachable(name, e) from e
     cfg, transform = module.pretrained_cfg or {}, transform or _timm_transform(module)
+    features, origin = _fit_size(module, transform)
     return Backbone(
-        name, module, _probe_features(module, transform), transform,
-        pretrained or weights is not None, cfg.get("license"), None if weights is None else str(weights),
+        name, module, features, transform, pretrained or weights is not None, cfg.get("license"),
+        None if weights is None else str(weights), origin=origin,
     )  # fmt: skip
 
 # %% ../../nbs/21_model.backbones.ipynb #timm-transform
@@ -273,14 +275,40 @@ def _processor_transform(p) -> Transform:
 @torch.no_grad()
 def _probe_features(module: nn.Module, transform: Transform) -> int:
     was, device = module.training, next((p.device for p in module.parameters()), torch.device("cpu"))
-    out = module.eval()(torch.zeros(2, 3, transform.size, transform.size, device=device))
-    module.train(was)
+    try:
+        out = module.eval()(torch.zeros(2, 3, transform.size, transform.size, device=device))
+    finally:
+        module.train(was)
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ValueError(
             f"a backbone must map (B, 3, H, W) to (B, features). Got {got}; wrap it so that it pools its output."
         )
     return out.shape[1]
+
+# %% ../../nbs/21_model.backbones.ipynb #fit-size
+def _fit_size(module: Any, transform: Transform) -> tuple[int, str | None]:
+    "The number of features, and where position embeddings had to be resampled the fingerprint of the weights before"
+    try:
+        return _probe_features(module, transform), None
+    except (AssertionError, RuntimeError):
+        if not hasattr(module, "set_input_size"):
+            raise
+    origin = hash_state(module.state_dict())
+    module.set_input_size(transform.size)
+    return _probe_features(module, transform), origin
+
+# %% ../../nbs/21_model.backbones.ipynb #reframe
+def reframe(
+    backbone: Backbone,  # Stays as it is
+    transform: Transform,  # How it is to see images from now on; position embeddings are resampled where the size asks for it
+) -> Backbone:
+    "The same weights for images that are cut or scaled in another way; raises what the network raises at a size it does not take"
+    if transform.size == backbone.transform.size:
+        return replace(backbone, transform=transform)
+    module, was = copy.deepcopy(backbone.module), backbone.weights_id
+    features, origin = _fit_size(module, transform)
+    return replace(backbone, module=module, features=features, transform=transform, origin=origin and was)
 
 # %% ../../nbs/21_model.backbones.ipynb #from-module
 def _from_module(module: Any, transform: Transform | None) -> Backbone:
@@ -293,14 +321,9 @@ def _from_module(module: Any, transform: Transform | None) -> Backbone:
         transform = _timm_transform(module)
     if getattr(module, "num_classes", 0) and hasattr(module, "reset_classifier"):
         module.reset_classifier(0)
-    return Backbone(
-        f"module:{type(module).__name__}",
-        module,
-        _probe_features(module, transform),
-        transform,
-        True,
-        (cfg or {}).get("license"),
-    )
+    features, origin = _fit_size(module, transform)
+    name, terms = f"module:{type(module).__name__}", (cfg or {}).get("license")
+    return Backbone(name, module, features, transform, True, terms, origin=origin)
 
 # %% ../../nbs/21_model.backbones.ipynb #find-blocks
 def find_blocks(

@@ -22,7 +22,7 @@ from .heads import make_loss
 from .models import Model, load_state, own_state
 from .pixels import autocast, pick_device
 from .prefix import Activations, CachePlan
-from .recipe import Recipe, count_epochs, settle_recipe
+from .recipe import Recipe, count_epochs, count_views, settle_recipe
 from .train import Objective, _peak_memory, _prepare
 
 # %% ../../nbs/28_model.estimate.ipynb #Estimate
@@ -139,10 +139,8 @@ def _multiply(
     n, val, views = counts["train"], counts.get("val", 0), recipe.views or 0
     passes: float = epochs + start
     if plan.dtype:
-        passes = (
-            start
-            + epochs * (recipe.refresh if views else 1)
-            + (min(views, epochs) * (1 - start / views) if views else 0)
+        passes = (max(start, count_views(views, epochs - 1, epochs)) if views and epochs else start) + epochs * (
+            recipe.refresh if views else 1
         )
     return {
         "decode": (n + val) * each["decode"],

@@ -24,6 +24,7 @@ from .models import Model
 from .parts import Part, frozen_blocks, take_parts
 from .pixels import Pixels, autocast, has_bfloat16
 from .products import count_operations
+from .recipe import count_views
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def plan_cache(
 ) -> CachePlan:
     "Weigh disk against arithmetic; the answer says why"
     train, val, start = counts["train"], counts.get("val", 0), int(head_start or split.cut is None)
-    kept = max(views if epochs else 0, start)
-    computed = start + (min(views, epochs) * (1 - start / views) if views else 0)
+    kept = max(count_views(views, epochs - 1, epochs) if views and epochs else 0, start)
+    computed = kept if views else start
     dtype = "float32" if cache == "fp32" or split.cut is None else "float16"
     need = array_bytes(train * kept + val, split.shape, dtype)
     if not split.frozen:

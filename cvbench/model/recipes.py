@@ -6,8 +6,10 @@
 __all__ = ['Choice', 'list_choices', 'adapt', 'choose', 'read_duration']
 
 # %% ../../nbs/29_model.recipes.ipynb #cfef9a3a
+import math
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +20,7 @@ from ..core.runs import Run
 from .adapters import Adapter, LinearProbe, LoRA
 from .backbones import Backbone, create_backbone, find_blocks
 from .estimate import Estimate, _duration, estimate
+from .framing import Framing, choose_framing, is_small
 from .models import Model, create_model
 from .recipe import Recipe, change_recipe
 from .train import train
@@ -32,6 +35,7 @@ class Choice:
     recipe: Recipe
     why: str
     estimate: Estimate | None = None  # Where a budget asked for one
+    backbone: Backbone | None = None  # As images are to be shown to it
 
 # %% ../../nbs/29_model.recipes.ipynb #list-choices
 def list_choices(
@@ -44,13 +48,13 @@ def list_choices(
         return [probe]
     epochs = 10 if images <= 5000 else 5 if images <= 50_000 else 2
     few = min(4, depth - 1)
-    small = sum(p.numel() for p in backbone.module.parameters()) < 4e6
     moves = Recipe(epochs=epochs, batch_size=16 if images <= 1000 else 32, lr=3e-3, label_smoothing=0.1)
     deep = Choice(LoRA(), moves, "a small backbone: LoRA in all blocks")
-    late = Choice(LoRA(blocks=few), Recipe(epochs=epochs), f"LoRA in the last {few} of {depth} blocks, the others kept")
+    gentle = Recipe(epochs=epochs, batch_size=16, lr=2e-3) if images <= 1000 else Recipe(epochs=epochs)
+    late = Choice(LoRA(blocks=few), gentle, f"LoRA in the last {few} of {depth} blocks, the others kept")
     half = replace(late, recipe=replace(late.recipe, epochs=max(1, epochs // 2)), why=f"{late.why}, half the epochs")
     last = Choice(LoRA(blocks=1), Recipe(epochs=epochs), "LoRA in the last block, the others kept")
-    return [*([deep] if small or not backbone.pretrained else []), late, half, last, probe]
+    return [*([deep] if is_small(backbone) or not backbone.pretrained else []), late, half, last, probe]
 
 # %% ../../nbs/29_model.recipes.ipynb #adapt
 def adapt(
@@ -63,6 +67,7 @@ def adapt(
     *,
     budget: float | str | None = None,  # Seconds, or such as 90s, 2min or 1.5h; as long as it takes by default
     adapter: Adapter | None = None,  # Instead of the recommended one
+    framing: str = "auto",  # auto: the whole image where the data ask for it, see `choose_framing`; own: as the backbone came
     seed: int = 0,
     device: str | None = None,
     tracker: str | None = None,
@@ -71,10 +76,10 @@ def adapt(
 ) -> tuple[Model, Run]:
     "Adapt a backbone to a data set by the recipe that suits both, within a budget; raises `ValueError` on a budget that is none"
     backbone = _open(backbone, seed)
-    choice = choose(backbone, ds, budget=budget, adapter=adapter, seed=seed, device=device, **changes)
+    choice = choose(backbone, ds, budget=budget, adapter=adapter, framing=framing, seed=seed, device=device, **changes)
     took = f"; about {_duration(choice.estimate.seconds)}" if choice.estimate else ""
     say(f"Adapting {backbone.name} to {len(ds.classes)} classes: {choice.why}{took}")
-    model = create_model(backbone, ds, adapter=choice.adapter, seed=seed)
+    model = create_model(choice.backbone, ds, adapter=choice.adapter, seed=seed)
     return model, train(model, ds, choice.recipe, device=device, tracker=tracker)
 
 # %% ../../nbs/29_model.recipes.ipynb #choose
@@ -88,6 +93,7 @@ def choose(
     *,
     budget: float | str | None = None,  # As for `adapt`
     adapter: Adapter | None = None,  # Instead of the recommended one
+    framing: str = "auto",  # As for `adapt`
     seed: int = 0,
     device: str | None = None,
     measure: bool = False,  # Estimate the choice even where no budget asks for it
@@ -102,13 +108,21 @@ def choose(
     choices = [
         c for i, c in enumerate(choices) if (c.adapter, c.recipe) not in [(d.adapter, d.recipe) for d in choices[:i]]
     ]
+    if framing not in ("auto", "own"):
+        raise ValueError(f"The 'framing' parameter of adapt must be one of auto, own. Got {framing!r} instead.")
+    start, share = time.monotonic(), math.inf if limit is None else limit / 10
+    framed = Framing(backbone)
+    if framing == "auto":
+        first = choices[0]
+        framed = choose_framing(backbone, ds, first.adapter, first.recipe, device=device, seconds=share)
+    choices = [replace(c, backbone=framed.backbone, why="; ".join(filter(None, (c.why, framed.why)))) for c in choices]
     if limit is None:
-        return replace(choices[0], estimate=_estimate(backbone, ds, choices[0], device)) if measure else choices[0]
-    return _fit(backbone, ds, choices, limit, device)
+        return replace(choices[0], estimate=_estimate(ds, choices[0], device)) if measure else choices[0]
+    return _fit(ds, choices, limit - agree_on(time.monotonic() - start), limit, device)
 
 # %% ../../nbs/29_model.recipes.ipynb #estimate
-def _estimate(backbone: Backbone, ds, choice: Choice, device: str | None) -> Estimate:
-    found = estimate(create_model(backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
+def _estimate(ds, choice: Choice, device: str | None) -> Estimate:
+    found = estimate(create_model(choice.backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
     return replace(found, seconds=agree_on(found.seconds))
 
 # %% ../../nbs/29_model.recipes.ipynb #open
@@ -116,12 +130,12 @@ def _open(backbone: Any, seed: int) -> Backbone:
     return backbone if isinstance(backbone, Backbone) else create_backbone(backbone, seed=seed)
 
 # %% ../../nbs/29_model.recipes.ipynb #fit
-def _fit(backbone: Backbone, ds, choices: list[Choice], limit: float, device: str | None) -> Choice:
-    "The first choice whose estimate is within the limit, or the cheapest"
+def _fit(ds, choices: list[Choice], left: float, limit: float, device: str | None) -> Choice:
+    "The first choice whose estimate is within the seconds left of a limit, or the cheapest"
     least, seconds = choices[-1], float("inf")
     for c in choices:
-        found = _estimate(backbone, ds, c, device)
-        if found.seconds <= limit:
+        found = _estimate(ds, c, device)
+        if found.seconds <= left:
             return replace(c, estimate=found)
         if found.seconds < seconds:
             least, seconds = replace(c, estimate=found), found.seconds

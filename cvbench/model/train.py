@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ from .adapters import LinearProbe, describe_adapter
 from .backbones import hash_forward, hash_state
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
-from .models import Model, describe_model, load_state, own_state, read_tensors, save_model
+from .models import Classifier, Model, describe_model, load_state, own_state, read_tensors, save_model
+from .parts import untouched
 from .pixels import Pixels, autocast, pick_device
 from .prefix import Activations, CachePlan, Split, plan_cache, say, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
@@ -210,11 +211,11 @@ def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor],
     return out
 
 # %% ../../nbs/27_model.train.ipynb #validate
-def _validate(job: _Job) -> tuple[dict[str, float], torch.Tensor]:
-    "Loss and accuracy on val, and the answer to each image: 0 or 1, or for several labels the share that is right"
+def _validate(job: _Job, z: torch.Tensor | None = None) -> tuple[dict[str, float], torch.Tensor]:
+    "Loss and accuracy on val, from its logits if they are known, and the answer to each image: 0 or 1, or for several labels the share that is right"
     if "val" not in job.targets:
         return {}, torch.zeros(0)
-    y, z = job.targets["val"], _map_images(job, "val", job.model.net.classify, "caching val")
+    y, z = job.targets["val"], _map_images(job, "val", job.model.net.classify, "caching val") if z is None else z
     known = y >= 0 if y.ndim == 1 else torch.ones(len(y), dtype=torch.bool)
     right = (z.argmax(1) == y if y.ndim == 1 else ((z > 0) == (y > 0)).float().mean(1)).float()
     right[~known] = float("nan")
@@ -337,18 +338,19 @@ def _run(
 
     job = _Job(model, recipe, device, loss, split, feeds, targets, objective, average, save, quiet)
 
-    def end_epoch(**extra):
+    def end_epoch(logits: torch.Tensor | None = None, **extra):
         nonlocal best
         with average.in_place():
-            best = _end_epoch(job, at, best, **extra)
+            best = _end_epoch(job, at, best, logits, **extra)
         save()
         entry = at.history[-1] | {"seconds": round(at.seconds, 3)}
         log(entry), on_epoch(entry)
 
     if not at.history:
-        decay = _head_start(job) if recipe.head_start or isinstance(model.adapter, LinearProbe) else None
+        starts = recipe.head_start or isinstance(model.adapter, LinearProbe)
+        decay, logits = _head_start(_on_untouched(job)) if starts else (None, None)
         average.start()
-        end_epoch(head_decay=decay)
+        end_epoch(logits, head_decay=decay)
     for state in opt.state.values():
         state |= {k: v.to(device) for k, v in state.items() if k != "step"}
     with tqdm(
@@ -367,19 +369,38 @@ def _run(
     _finish(job, run, at, best, plan)
 
 # %% ../../nbs/27_model.train.ipynb #head-start
-def _head_start(job: _Job) -> float:
+def _head_start(job: _Job) -> tuple[float, torch.Tensor | None]:
+    "Fit the head; the weight decay chosen for it, and the logits of val"
     targets = job.targets | {"train": job.objective.fill(job.targets["train"])}
     known = {s: y >= 0 if y.ndim == 1 else slice(None) for s, y in targets.items()}
-    x = {s: _map_images(job, s, lambda f: f, f"caching {s}")[known[s]] for s in targets}
-    val = (x["val"], targets["val"][known["val"]]) if "val" in x else None
-    decay = fit_head(job.model, x["train"], targets["train"][known["train"]], job.loss, val)
+    x = {s: _map_images(job, s, lambda f: f, f"caching {s}") for s in targets}
+    val = (x["val"][known["val"]], targets["val"][known["val"]]) if "val" in x else None
+    decay = fit_head(job.model, x["train"][known["train"]], targets["train"][known["train"]], job.loss, val)
     net = job.model.net
     copy_from_first(net.mean, net.std, net.head.weight, net.head.bias)
-    return decay
+    with torch.no_grad(), autocast(job.device, job.recipe.precision):
+        return decay, net.classify(x["val"].to(job.device)).float().cpu() if val else None
+
+# %% ../../nbs/27_model.train.ipynb #on-untouched
+def _on_untouched(job: _Job) -> _Job:
+    "Where all blocks train, the same job on the features of the backbone before its adapter has moved, which are kept"
+    if job.split.cut != 0 or job.recipe.cache == "off" or (plain := untouched(job.model.net.encoder)) is None:
+        return job
+    net, first = Classifier(plain, job.model.backbone.features, len(job.model.classes)), job.feeds["train"]
+    split = split_model(replace(job.model, net=net.to(job.device)))
+    if split.cut is not None:
+        return job
+    feeds = {
+        s: Activations(split, f.pixels, job.device, "float32", precision=job.recipe.precision, tell=first.tell)
+        for s, f in job.feeds.items()
+    }
+    return replace(job, split=split, feeds=feeds)
 
 # %% ../../nbs/27_model.train.ipynb #end-epoch
-def _end_epoch(job: _Job, at: Progress, best: dict, **extra: Any) -> dict[str, torch.Tensor]:
-    entry = {"epoch": at.epoch, **_validate(job)[0], **{k: v for k, v in extra.items() if v is not None}}
+def _end_epoch(
+    job: _Job, at: Progress, best: dict, logits: torch.Tensor | None, **extra: Any
+) -> dict[str, torch.Tensor]:
+    entry = {"epoch": at.epoch, **_validate(job, logits)[0], **{k: v for k, v in extra.items() if v is not None}}
     if not math.isfinite(lost := entry.get("val_loss", 0.0)):
         raise FloatingPointError(f"the loss on val became {lost} after {at.epoch} epochs. {_advise(job.recipe)}")
     if at.seen:
