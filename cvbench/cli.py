@@ -208,14 +208,20 @@ def distill(
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     "Teach a small backbone what the model of a run knows; prints the id of the student's run."
+    from dataclasses import replace
+
     from cvbench.data.dataset import checkout
     from cvbench.model.adapters import FullFineTune
+    from cvbench.model.backbones import create_backbone, reframe
     from cvbench.model.distill import distill as run_distill
-    from cvbench.model.models import create_model
+    from cvbench.model.models import create_model, load_model
 
-    ds = checkout(data)
-    model = create_model(student, ds, adapter=FullFineTune(), pretrained=pretrained, seed=seed)
-    done = run_distill(run, model, ds, epochs=epochs, lr=lr, augment=augment, alpha=alpha, seed=seed)
+    ds, teacher = checkout(data), load_model(run)
+    backbone, seen = create_backbone(student, pretrained=pretrained, seed=seed), teacher.backbone.transform
+    if backbone.transform.squash != seen.squash:  # both are to see the same of an image
+        backbone = reframe(backbone, replace(backbone.transform, squash=seen.squash, crop=seen.crop))
+    model = create_model(backbone, ds, adapter=FullFineTune(), seed=seed)
+    done = run_distill(teacher, model, ds, epochs=epochs, lr=lr, augment=augment, alpha=alpha, seed=seed)
     typer.echo(f"{done.id}  {done.summary}")
 
 # %% ../nbs/99_cli.ipynb #predict

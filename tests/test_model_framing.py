@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,15 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from typer.testing import CliRunner
 
+from cvbench.cli import app
 from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.backbones import Transform, create_backbone, reframe
+from cvbench.model.distill import distill
 from cvbench.model.embed import embed
 from cvbench.model.features import read_features
 from cvbench.model.framing import choose_framing
@@ -100,7 +104,6 @@ def test_nothing_is_tried_where_it_could_decide_nothing(pocket, monkeypatch):
         (pocket, ends.split("train")),
         (pocket, commit(list(read_digits())[:60], name="digits")),  # square, and seen whole
         (pocket, strips(4, name="square", size=(96, 96))),
-        (create_backbone(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), transform=Transform(32, 1.0)), ends),
     ):
         found = choose_framing(backbone, ds)
         assert found.backbone is backbone and found.why == ""
@@ -143,6 +146,34 @@ def test_adapt_can_be_told_to_leave_the_framing_alone(pocket):
     assert choose(pocket, ds, adapter=LoRA(r=2)).backbone.transform.squash
     with pytest.raises(ValueError, match="'framing' parameter of adapt must be one of auto, own. Got 'crop'"):
         choose(pocket, ds, framing="crop")
+
+
+def test_a_student_that_sees_another_part_of_the_image_is_told_of():
+    ds, whole = strips(4, n=40), Transform(32, 1.0, squash=True)
+    teacher = create_model(Own(), ds, adapter=LinearProbe(), transform=whole)
+    other = create_model(Own(), ds, adapter=LoRA(r=2), transform=Transform(32, 1.0))
+    with pytest.warns(UserWarning, match=r"one of teacher and student is shown whole images.*squash=True, crop=1.0"):
+        distill(teacher, other, ds, epochs=1)
+    same = create_model(Own(), ds, adapter=LoRA(r=2), transform=whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        distill(teacher, same, ds, epochs=1, tracker="off")
+
+
+def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_student():
+    def ask(*args):
+        done = CliRunner().invoke(app, [str(a) for a in args])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    strips(4, n=40)
+    assert "the whole image at 96 px (val loss" in ask("adapt", "strips", "--backbone", "pocket_vit", "--estimate")
+    own = ask("adapt", "strips", "--backbone", "pocket_vit", "--adapter", "probe", "--framing", "own")
+    assert "whole image" not in own and "middle" not in own
+    told = ask("adapt", "strips", "--backbone", "pocket_vit", "--adapter", "probe")
+    run = told.split("\n")[-2].split()[0]
+    taught = ask("distill", run, "strips", "--epochs", 1).split("\n")[-2].split()[0]
+    assert load_model(taught).backbone.transform.squash and load_model(run).backbone.transform.squash
 
 
 def test_a_model_of_another_size_is_exported_and_embeds_alike(pocket):

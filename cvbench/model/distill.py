@@ -8,6 +8,7 @@ __all__ = ['soft_loss', 'distill']
 # %% ../../nbs/28_model.distill.ipynb #8878733f
 import copy
 import os
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -188,6 +189,13 @@ def distill(
         raise ValueError(
             "a student learns from its teacher in epochs, and a linear probe has none. "
             "Give it adapter=FullFineTune() or LoRA(), and epochs of 1 or more."
+        )
+    seen, own = (m.backbone.transform for m in (teacher, student))
+    if seen.squash != own.squash:
+        warnings.warn(
+            "one of teacher and student is shown whole images, the other their middle. Create the student with "
+            f"reframe(backbone, replace(backbone.transform, squash={seen.squash}, crop={seen.crop})), so that both see the same.",
+            stacklevel=2,
         )
     if recipe.views is None:
         options = {"views": 4} | options

@@ -78,7 +78,8 @@ def estimate(
     trained = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
     return Estimate(
         seconds,
-        _peak_memory(target) / 1e6,
+        (_peak_memory(target) + 16 * trained)
+        / 1e6,  # with the moments of AdamW, the average, the last weights beside it
         disk / 1e6,
         trained,
         price * seconds / 3600 if price else None,

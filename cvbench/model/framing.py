@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .adapters import Adapter, LinearProbe, LoRA
-from .backbones import Backbone, Transform, find_blocks, reframe
+from .backbones import Backbone, Transform, reframe
 from .heads import fit_head, make_loss
 from .models import create_model
 from .pixels import autocast, pick_device
@@ -56,9 +56,8 @@ def choose_framing(
     if (other := _show_whole(backbone, ds)) is None:
         return Framing(backbone)
     both, end = (backbone, other), time.monotonic() + seconds
-    adapter = (
-        adapter if getattr(adapter, "blocks", None) else LinearProbe()
-    )  # where nothing is kept, the plain features
+    if not getattr(adapter, "blocks", None):  # nothing would be kept for it
+        adapter = LinearProbe()
     try:
         first, second = (_val_losses(b, ds, adapter, recipe, device, images, end) for b in both)
     except TimeoutError:
@@ -81,7 +80,7 @@ def _name(t: Transform) -> str:
 def _show_whole(backbone: Backbone, ds) -> Backbone | None:
     "The backbone that sees whole images; None where that is nothing new, or where nothing can decide"
     own = backbone.transform
-    if not backbone.pretrained or not {"train", "val"} <= set(ds.splits) or not find_blocks(backbone.module):
+    if not backbone.pretrained or not {"train", "val"} <= set(ds.splits):
         return None
     sides = np.stack([ds.split("train").table([k])[k].to_numpy() for k in ("width", "height")])
     seen = own.crop**2 * (1.0 if own.squash else float((sides.min(0) / sides.max(0)).mean()))

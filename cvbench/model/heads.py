@@ -107,7 +107,7 @@ def fit_head(
 
     x, y = scale(train_x), train_y if train_y.ndim == 1 else train_y.double()
     w, b = torch.zeros(len(model.classes), x.shape[1], dtype=x.dtype), torch.zeros(len(model.classes), dtype=x.dtype)
-    best = (math.inf, 0.0, w, b)
+    best, worse = (math.inf, 0.0, w, b), 0
     for decay in (1.0, 0.1, 0.03, 0.01, 3e-3, 1e-3) if val is not None else (0.01,):
         w, b = _solve(x, y, loss, decay, w, b)
         value = (
@@ -115,8 +115,11 @@ def fit_head(
             if val is None
             else float(loss(scale(val[0]) @ w.T + b, val[1] if val[1].ndim == 1 else val[1].double()))
         )
+        worse = worse + 1 if value > best[0] else 0
         if value < best[0]:
             best = (value, decay, w, b)
+        if worse == 2:  # past the optimum; the weaker ones also take the longest
+            break
     net = model.net
     net.mean.copy_(mean), net.std.copy_(std)
     with torch.no_grad():

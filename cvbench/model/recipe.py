@@ -53,8 +53,7 @@ class Recipe:
                     f"The {name!r} parameter of Recipe must be one of {', '.join(allowed)}. Got {getattr(self, name)!r} instead."
                 )
         for name, low, kind in (
-            ("epochs", 0, Integral), ("batch_size", 1, Integral), ("lr", 0, Real), ("average", 0, Real), ("patience", 1, Integral),
-            ("views", 0, Integral), ("refresh", 0, Real), ("seed", 0, Integral),
+            ("epochs", 0, Integral), ("batch_size", 1, Integral), ("lr", 0, Real), ("patience", 1, Integral), ("views", 0, Integral), ("seed", 0, Integral),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is None and name in ("patience", "views"):
@@ -63,6 +62,12 @@ class Recipe:
                 what = "an int of " if kind is Integral else ""
                 raise ValueError(
                     f"The {name!r} parameter of Recipe must be {what}{low} or more. Got {value!r} instead."
+                )
+        for name in ("warmup", "refresh", "label_smoothing", "average"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 <= value <= 1:
+                raise ValueError(
+                    f"The {name!r} parameter of Recipe must be a share from 0 to 1. Got {value!r} instead."
                 )
 
 # %% ../../nbs/26_model.recipe.ipynb #change-recipe
