@@ -65,7 +65,7 @@ class Recipe:
                 )
         for name in ("warmup", "refresh", "label_smoothing", "average"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 <= value <= 1:
+            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
                 raise ValueError(
                     f"The {name!r} parameter of Recipe must be a share from 0 to 1. Got {value!r} instead."
                 )
