@@ -62,7 +62,7 @@ def test_nothing_is_written_and_nothing_gives_way(store, monkeypatch):
     held = {p for p in store.rglob("*")}
     estimate(small(ds, LoRA(r=2, blocks=1)), ds)
     assert {p for p in store.rglob("*")} == held
-    train(small(ds, LoRA(r=2, blocks=1)), ds, epochs=1)
+    train(small(ds, LoRA(r=2, blocks=1)), ds, epochs=4)
     kept = {p.name for p, _, _ in list_cache()}
     assert any(n.startswith("pixels") for n in kept)
     monkeypatch.setenv("CVBENCH_CACHE_GB", str(sum(size for _, size, _ in list_cache()) / 1e9))

@@ -164,7 +164,7 @@ def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_stu
     def ask(*args):
         done = CliRunner().invoke(app, [str(a) for a in args])
         assert done.exit_code == 0, done.output
-        return done.output
+        return done.stdout
 
     strips(4, n=40)
     assert "the whole image at 96 px (val loss" in ask("adapt", "strips", "--backbone", "pocket_vit", "--estimate")
