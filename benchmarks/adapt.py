@@ -367,7 +367,7 @@ def flops(backbone: str, blocks: int) -> dict[str, float]:
 
 def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, float, float]:
     "Operations of an epoch, of one that reads the frozen part and does of the last block what the head reads, of the frozen part"
-    from cvbench.model.recipe import count_views
+    from cvbench.model.pixels import count_views
 
     k = job["blocks"]
     f, less = flops(job["backbone"], k), flops(job["backbone"], max(0, k - 1))

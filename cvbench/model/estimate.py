@@ -20,9 +20,9 @@ from ..core.settings import load_settings
 from .adapters import LinearProbe
 from .heads import make_loss
 from .models import Model, load_state, own_state
-from .pixels import autocast, pick_device
+from .pixels import autocast, count_views, pick_device
 from .prefix import Activations, CachePlan
-from .recipe import Recipe, count_epochs, count_views, settle_recipe
+from .recipe import Recipe, count_epochs, settle_recipe
 from .train import Objective, _peak_memory, _prepare
 
 # %% ../../nbs/28_model.estimate.ipynb #Estimate

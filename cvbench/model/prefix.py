@@ -22,9 +22,8 @@ from ..core.settings import load_settings
 from .backbones import find_blocks, hash_forward, hash_state
 from .models import Model
 from .parts import Part, frozen_blocks, take_parts
-from .pixels import Pixels, autocast, has_bfloat16
+from .pixels import Pixels, autocast, count_views, has_bfloat16
 from .products import count_operations
-from .recipe import count_views
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
 @dataclass(frozen=True)
