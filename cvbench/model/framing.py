@@ -49,15 +49,13 @@ def choose_framing(
     recipe: Recipe = Recipe(),
     *,
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
-    images: int
-    | None = None,  # At most so many of each split are looked at; by default 256, and 128 where the backbone is not small
+    images: int = 256,  # At most so many of each split are looked at
     seconds: float = math.inf,  # All stays as it came if it takes longer
 ) -> Framing:
     "The backbone with the framing that suits the data"
     if (other := _show_whole(backbone, ds)) is None:
         return Framing(backbone)
     both, end = (backbone, other), time.monotonic() + seconds
-    images = images or (256 if is_small(backbone) else 128)
     if not getattr(adapter, "blocks", None):  # nothing would be kept for it
         adapter = LinearProbe()
     try:
