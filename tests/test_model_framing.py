@@ -118,6 +118,16 @@ def test_without_time_or_labels_to_decide_all_stays_as_it_came(pocket):
     assert choose_framing(pocket, commit(bare, name="bare")).backbone is pocket
 
 
+@pytest.mark.parametrize("seconds", [math.inf, 0], ids=["in time", "late"])
+def test_every_worker_goes_by_the_first_also_one_that_is_late(pocket, monkeypatch, seconds):
+    asked = []
+    monkeypatch.setattr(
+        "cvbench.model.framing.agree_on", lambda value: asked.append(value) or 1.0
+    )  # the first says yes
+    assert choose_framing(pocket, strips(105, name="middles"), seconds=seconds).backbone.transform.squash
+    assert asked == [0.0]
+
+
 def test_a_network_that_takes_one_size_only_sees_the_whole_image_at_it():
     backbone = create_backbone(Own(), transform=Transform(32, 1.0))
     found = choose_framing(backbone, strips(4, scale=2))

@@ -60,12 +60,15 @@ def choose_framing(
         adapter = LinearProbe()
     try:
         first, second = (_val_losses(b, ds, adapter, recipe, device, images, end) for b in both)
+        without = ""
     except TimeoutError:
-        return Framing(backbone, f"{_name(backbone.transform)}, for want of time to try another framing")
-    if not len(first):
-        return Framing(backbone)
+        first = second = np.zeros(0)
+        without = f"{_name(backbone.transform)}, for want of time to try another framing"
     gap = first - second
-    better = int(agree_on(float(gap.mean() > gap.std() / math.sqrt(len(gap)))))
+    ahead = len(gap) > 0 and gap.mean() > gap.std() / math.sqrt(len(gap))
+    better = int(agree_on(float(ahead)))  # asked by every worker, also by one that was late
+    if not len(gap):
+        return Framing(both[better], without)
     losses, names = (float(first.mean()), float(second.mean())), [_name(b.transform) for b in both]
     found = (
         f"val loss of a head on frozen features {losses[better]:.2f}, of {names[1 - better]} {losses[1 - better]:.2f}"
