@@ -96,7 +96,7 @@ def autocast(job: dict):
 def predict(net: nn.Module, photos: Photos, job: dict) -> np.ndarray:
     "Probabilities, (n, classes)"
     net.eval()
-    loader, out = DataLoader(photos, 64), []
+    loader, out = DataLoader(photos, job["batch"]), []
     for batch in loader:
         with autocast(job):
             out.append(net(batch["pixel_values"]).float().softmax(1))
@@ -132,7 +132,7 @@ def run_loop(job: dict) -> dict:
     keep = {"num_workers": job["workers"], "persistent_workers": job["workers"] > 0}
     shuffled = torch.Generator().manual_seed(job["seed"])
     loader = DataLoader(sets["train"], job["batch"], shuffle=True, generator=shuffled, **keep)
-    val_loader = DataLoader(sets["val"], 2 * job["batch"], **keep)
+    val_loader = DataLoader(sets["val"], job["batch"], **keep)
     trained = [p for p in net.parameters() if p.requires_grad]
     opt = torch.optim.AdamW(trained, lr=job["lr"], weight_decay=job["weight_decay"])
     steps = job["epochs"] * len(loader)
@@ -193,7 +193,7 @@ def make_trainer(net: nn.Module, sets: dict[str, Photos], job: dict, watch) -> t
     steps = job["epochs"] * math.ceil(len(sets["train"]) / job["batch"])
     args = transformers.TrainingArguments(
         output_dir=job["folder"], num_train_epochs=job["epochs"], seed=job["seed"], use_cpu=True,
-        per_device_train_batch_size=job["batch"], per_device_eval_batch_size=2 * job["batch"],
+        per_device_train_batch_size=job["batch"], per_device_eval_batch_size=job["batch"],
         learning_rate=job["lr"], weight_decay=job["weight_decay"], optim="adamw_torch",
         lr_scheduler_type=job["schedule"], warmup_steps=round(job["warmup"] * steps), bf16=job["precision"] == "bf16",
         eval_strategy="epoch", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,

@@ -270,7 +270,7 @@ def test_predictions_resume_and_are_the_same_in_parts(monkeypatch):
 
     ds = digits()
     model = small(ds, LinearProbe())
-    whole = predict(model, ds, path=ds_path("whole"))
+    whole = predict(model, ds, path=ds_path("whole"), batch_size=64)
     monkeypatch.setattr(p, "_PART", 50)
     real, calls = p.Scorer.__call__, []
 
@@ -282,9 +282,9 @@ def test_predictions_resume_and_are_the_same_in_parts(monkeypatch):
 
     monkeypatch.setattr(p.Scorer, "__call__", dies_in_the_third_part)
     with pytest.raises(KeyboardInterrupt):
-        predict(model, ds, path=ds_path("parts"))
+        predict(model, ds, path=ds_path("parts"), batch_size=64)
     assert not ds_path("parts").exists()
-    resumed = predict(model, ds, path=ds_path("parts"))
+    resumed = predict(model, ds, path=ds_path("parts"), batch_size=64)
     assert len(calls) == 3 + 3
     assert resumed.id == whole.id
 

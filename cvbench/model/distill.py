@@ -24,7 +24,7 @@ from .adapters import LinearProbe
 from .backbones import Transform, normalise
 from .heads import encode_targets
 from .models import Model, load_model
-from .pixels import Pixels, augmentations
+from .pixels import Pixels, augmentations, forward_batches
 from .prefix import Activations, split_model
 from .recipe import Recipe
 from .train import Objective, train
@@ -119,7 +119,7 @@ class _Lessons(Objective):
         self.classify, (worker, workers), rows = net.classify, join_workers(), np.arange(len(pixels))
         self.feed.fill(0, rows[worker::workers], "asking the teacher")
         wait_for_workers()
-        z = torch.cat([self.feed.read(part) for part in np.array_split(rows, -(-len(rows) // 64))])
+        z = torch.cat([self.feed.read(part) for part in forward_batches(rows, device, transform.size)])
         self.mean, self.std = z.mean(0), z.std(0, unbiased=False).clamp(min=1e-6)
         self.guess = self._answer(z).argmax(1).cpu()
 

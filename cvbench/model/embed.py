@@ -23,7 +23,7 @@ from .adapters import describe_adapter
 from .backbones import Backbone, Transform, create_backbone, hash_forward, hash_state
 from .engines import choose_engine, engines, find_engine
 from .models import Model, load_model
-from .pixels import pick_device
+from .pixels import forward_batch, pick_device
 from .shards import ForwardShard, check_place, decode_squares, list_shards, run_shards
 
 # %% ../../nbs/29_model.embed.ipynb #embed
@@ -40,7 +40,7 @@ def embed(
     column: str = "embedding",  # Of the data set, to be made
     engine: str = "auto",  # auto: on a CPU the fastest of torch, onnxruntime and openvino
     precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 is the exact one
-    batch_size: int | None = None,  # Images a forward pass; by default 128, on a CPU 8, or 16 by torch
+    batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
     on: str = "local",  # local, or ray: on all machines of a Ray cluster
 ) -> Dataset:  # The newest version, which has the column (n, features) float32
@@ -65,7 +65,7 @@ def embed(
                 cache=ds.path.parents[1] / "cache", device=target, precision=precision,
             )  # fmt: skip
             print(f"embed {left:,} images by {why}")
-            size = batch_size or (128 if target.type != "cpu" else 16 if chosen.lanes == 1 else 8)
+            size = batch_size or (forward_batch(target, transform.size) if chosen.lanes == 1 else 8)
             work = ForwardShard(ds, chosen, folder, _SHARD, size)
             run_shards(work, todo, on, done=len(ds) - left, what="embed")
         made = add_column(ds, column, (np.load(file) for file in files), {"cvbench": json.dumps(about)})

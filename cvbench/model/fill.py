@@ -17,7 +17,7 @@ import torch
 from .adapters import LinearProbe
 from .heads import encode_targets
 from .models import Model
-from .pixels import Pixels, pick_device
+from .pixels import Pixels, forward_batches, pick_device
 from .prefix import Activations, CachePlan, plan_cache, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, settle_recipe
 from .shards import check_place, run_shards
@@ -109,7 +109,7 @@ class FillShard:
         "Compute what a shard lacks"
         self.model.net.to(self.device)
         split, view, rows = self.shards[number]
-        for chunk in np.array_split(rows, -(-len(rows) // 64)):
+        for chunk in forward_batches(rows, torch.device(self.device), self.model.backbone.transform.size):
             self._feeds[split].read(chunk, view)
             said(len(chunk))
 

@@ -18,7 +18,7 @@ from .adapters import Adapter, LinearProbe, LoRA
 from .backbones import Backbone, Transform, reframe
 from .heads import fit_head, make_loss
 from .models import create_model
-from .pixels import autocast, pick_device
+from .pixels import autocast, forward_batches, pick_device
 from .recipe import Recipe, settle_recipe
 from .train import Objective, _prepare
 from .workers import agree_on, join_workers
@@ -112,7 +112,7 @@ def _val_losses(
         rows = np.flatnonzero(y.numpy() >= 0) if y.ndim == 1 else np.arange(len(y))
         rows, out = np.sort(rng.permutation(rows)[:images]), []
         for chunk in tqdm(
-            np.array_split(rows, math.ceil(len(rows) / 64)), desc=f"trying {_name(backbone.transform)} on {s}",
+            forward_batches(rows, target, backbone.transform.size), desc=f"trying {_name(backbone.transform)} on {s}",
             leave=False, disable=True if join_workers()[0] else None,
         ):  # fmt: skip
             if time.monotonic() > end:

@@ -25,7 +25,7 @@ from ..core.tasks import get_task
 from ..core.types import Target
 from .backbones import Transform, normalise
 from .models import Model, load_model
-from .pixels import autocast, pick_device
+from .pixels import autocast, forward_batch, pick_device
 from .shards import ForwardShard, check_place, list_shards, run_shards
 
 # %% ../../nbs/29_model.predict.ipynb #predict
@@ -34,7 +34,7 @@ def predict(
     ds,  # Data set, usually one split of it
     *,
     path: str | Path | None = None,  # Parquet file to write; in the run's folder, or the store, by default
-    batch_size: int = 64,  # Images a forward pass
+    batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
     threshold: float = 0.5,  # Multi-label: a class is predicted from this probability on
     precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 is the exact one
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
@@ -57,7 +57,9 @@ def predict(
     origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
     files, todo = list_shards(parts, len(ds), _PART)
-    work = ForwardShard(ds, Scorer(model, str(pick_device(device)), precision), parts, _PART, batch_size)
+    target = pick_device(device)
+    scorer = Scorer(model, str(target), precision)
+    work = ForwardShard(ds, scorer, parts, _PART, batch_size or forward_batch(target, scorer.transform.size))
     try:
         run_shards(work, todo, on, done=len(ds) - sum(todo.values()), what="predict")
         preds = _join_parts(files, path, model, ds, origin, threshold)

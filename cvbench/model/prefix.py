@@ -22,7 +22,7 @@ from ..core.settings import load_settings
 from .backbones import find_blocks, hash_forward, hash_state
 from .models import Model
 from .parts import Part, frozen_blocks, take_parts
-from .pixels import Pixels, autocast, count_views, has_bfloat16
+from .pixels import Pixels, autocast, count_views, forward_batches, has_bfloat16
 from .products import count_operations
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
@@ -196,7 +196,7 @@ class Activations:
         if draw not in self.earlier:
             self.earlier[draw] = self._find_earlier(draw)
         (array, rest), out = self.earlier[draw], []
-        for p in (rows[i : i + 64] for i in range(0, len(rows), 64)):
+        for p in forward_batches(rows, self.device, self.pixels.transform.size):
             there = array is not None and not len(array.missing(p))
             out.append(
                 self._run(rest, torch.from_numpy(array.data[p])) if there else self.compute(p, np.full(len(p), draw))

@@ -33,7 +33,7 @@ from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
 from .models import Classifier, Model, describe_model, load_state, own_state, read_tensors, save_model
 from .parts import untouched
-from .pixels import Pixels, autocast, pick_device
+from .pixels import Pixels, autocast, forward_batches, pick_device
 from .prefix import Activations, CachePlan, Split, plan_cache, say, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
 from .workers import copy_from_first, join_workers, sum_over_workers, wait_for_workers
@@ -200,7 +200,7 @@ def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor],
     feed.fill(0, rows, None if job.quiet else what)
     job.model.net.eval(), job.split.after.eval()
     out: torch.Tensor | None = None
-    for chunk in np.array_split(rows, max(1, math.ceil(len(rows) / 64))):
+    for chunk in forward_batches(rows, job.device, feed.pixels.transform.size):
         hidden = feed.read(chunk)
         with autocast(job.device, job.recipe.precision):
             z = f(job.split.after(hidden)).float().cpu()
