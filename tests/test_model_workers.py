@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from test_model_framing import draw
 
 from cvbench.core.digits import read_digits
 from cvbench.data.dataset import commit
@@ -26,6 +27,7 @@ import cvbench.model.train as t
 from cvbench.data.dataset import checkout
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.distill import distill
+from cvbench.model.recipes import adapt
 from test_model_train import small
 
 torch.set_num_threads(1)
@@ -59,6 +61,8 @@ for kind in sys.argv[1:]:
         teacher = small(ds, LinearProbe())
         t.train(teacher, ds)
         distill(teacher, small(ds, FullFineTune()), ds, name=kind, **same)
+    elif kind == "framed":
+        adapt("pocket_vit", checkout("strips"), adapter=LoRA(r=2, blocks=1), **same)
 """
 
 
@@ -146,6 +150,18 @@ def test_a_worker_killed_midway_ends_the_launch_and_the_same_command_goes_on(tmp
     assert p.returncode != 0 and place(store) >= (1, 2), err
     finish(launch(store, script, "slow"))
     assert_same(outcome(alone, "cached"), outcome(store, "cached"))
+
+
+def test_all_workers_take_the_framing_that_the_data_ask_for(tmp_path):
+    found = {}
+    for workers in (1, 2):
+        store = tmp_path / str(workers)
+        commit(list(read_digits())[:150], name="digits", store=store)
+        commit([draw(i, 4) for i in range(120)], name="strips", store=store)
+        out = finish(launch(store, job(tmp_path), "framed", workers=workers))
+        assert out.count("the whole image at 96 px (val loss") == workers
+        found[workers] = outcome(store, "strips")
+    assert_same(found[1], found[2])
 
 
 def place(store):
