@@ -24,7 +24,7 @@ def read_features(
     ds,  # Data set, or a split of it
     ids: Sequence[str] | None = None,  # Images, by sample_id, in the order wanted; all by default
     *,
-    batch_size: int = 32,  # Images a forward pass
+    batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
 ) -> dict[str, np.ndarray]:  # One entry: name of the encoder → (n, features) float32
     "The features a model's head sees, computed once"

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from ..core.arrays import trim_cache
 from ..core.files import atomic_path, fingerprint
 from ..core.settings import load_settings
 from .backbones import Transform, load_square
+from .pixels import forward_batch
 
 # %% ../../nbs/28_model.shards.ipynb #decode-squares
 def decode_squares(
@@ -54,11 +56,11 @@ def stream_squares(
 
 # %% ../../nbs/28_model.shards.ipynb #compute-features
 def compute_features(
-    forward: Any,  # (B, side, side, 3) uint8 → (B, features), with transform; such as an `Engine`
+    forward: Any,  # (B, side, side, 3) uint8 → (B, features), with transform; such as an `Engine` of torch
     about: Mapping[str, Any],  # What decides the features, beside the images, as plain values
     ds,  # Data set, or a split of it
     ids: Sequence[str] | None = None,  # Images, by sample_id, in the order wanted; all by default
-    batch_size: int = 32,  # Images a forward pass
+    batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
 ) -> np.ndarray:  # (n, features) float32
     "What an encoder makes of images, kept in the cache"
     rows = list(ids) if ids is not None else ds.table(["sample_id"])["sample_id"].to_pylist()
@@ -72,6 +74,7 @@ def compute_features(
     with suppress(FileNotFoundError):
         os.utime(file)
         return np.load(file)
+    batch_size = batch_size or forward_batch(torch.device(forward.device), forward.transform.size)
     blocks = [forward(squares) for squares in stream_squares(ds, rows, forward.transform, batch_size)]
     features = np.concatenate(blocks).astype(np.float32)
     if (room := settings.cache_gb * 1e9 - features.nbytes) >= 0:

@@ -35,7 +35,7 @@ class ImageText:
         ds,  # Data set, or a split of it
         ids: Sequence[str] | None = None,  # Images, by sample_id, in the order wanted; all by default
         *,
-        batch_size: int = 32,  # Images a forward pass
+        batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
         device: str | None = None,  # auto, cpu, cuda …; from settings by default
     ) -> np.ndarray:  # (n, d) float32, of length 1
         "Images in the space, computed once"
