@@ -56,7 +56,7 @@ def stream_squares(
 
 # %% ../../nbs/28_model.shards.ipynb #compute-features
 def compute_features(
-    forward: Any,  # (B, side, side, 3) uint8 → (B, features), with transform; such as an `Engine` of torch
+    forward: Any,  # (B, side, side, 3) uint8 → (B, features), with transform and device; such as an `Engine`
     about: Mapping[str, Any],  # What decides the features, beside the images, as plain values
     ds,  # Data set, or a split of it
     ids: Sequence[str] | None = None,  # Images, by sample_id, in the order wanted; all by default
