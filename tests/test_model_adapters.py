@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from cvbench.model.adapters import (
 )
 from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks, hash_forward
 from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
+from cvbench.model.parts import Part
 from cvbench.model.recipe import Recipe
 
 SMALL = {
@@ -324,6 +326,28 @@ def test_what_tensors_do_not_tell_of_a_forward_pass_is_told():
         ),
     ]
     assert len({hash_forward(m) for m in others}) == len(others)
+
+
+def test_a_forward_pass_put_on_a_module_is_told_with_its_values_and_one_of_ours_is_not():
+    def clip(net, at, inner=False):
+        def forward(self, x, *_, **__):
+            return x.clamp(-at["q"][0], at["q"][0])
+
+        def other(self, x, *_, **__):
+            return x.clamp_max(at["q"][0])
+
+        block = net.blocks[1].attn
+        block.forward = MethodType(other if inner else forward, block)
+        return net
+
+    def vit():
+        torch.manual_seed(0)
+        return FAMILIES["timm_vit"]()
+
+    others = [vit(), clip(vit(), {"q": [1.0]}), clip(vit(), {"q": [2.0]}), clip(vit(), {"q": [1.0]}, inner=True)]
+    assert len({hash_forward(m) for m in others}) == len(others)
+    assert hash_forward(clip(vit(), {"q": [1.0]})) == hash_forward(copy.deepcopy(others[1])) == hash_forward(others[1])
+    assert hash_forward(Part(others[0], 32).module) == hash_forward(others[0])
 
 
 @torch.no_grad()

@@ -117,14 +117,32 @@ def hash_forward(
             continue
         public = {k: getattr(v, "__qualname__", v) for k, v in vars(m).items() if k[0] != "_" and k not in _NO_MATTER}
         plain = {k: v for k, v in public.items() if _is_plain(v)}
-        own = type(m).__module__.split(".")[0] not in _LIBRARIES
-        code = getattr(inspect.unwrap(type(m).forward), "__code__", None) if own else None
-        seen.append((name, type(m).__name__, plain, code and _describe_code(code)))
+        seen.append((name, type(m).__name__, plain, _describe_forward(m)))
     return fingerprint(seen)
 
 # %% ../../nbs/21_model.backbones.ipynb #is-plain
 def _is_plain(value: Any) -> bool:
     return isinstance(value, (int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
+
+# %% ../../nbs/21_model.backbones.ipynb #describe-forward
+def _describe_forward(m: nn.Module) -> list | None:
+    "Code that is the user's own: put on the module itself, with the values it closes over, or of its class"
+    put: Any = vars(m).get("forward")
+    put = put and inspect.unwrap(getattr(put, "__func__", put))
+    if put and (getattr(put, "__module__", None) or "").split(".")[0] not in {*_LIBRARIES, "cvbench"}:
+        values = [_tell(c.cell_contents) for c in getattr(put, "__closure__", None) or ()]
+        return [type(put).__name__, _describe_code(put.__code__) if hasattr(put, "__code__") else None, values]
+    own = type(m).__module__.split(".")[0] not in _LIBRARIES
+    code = getattr(inspect.unwrap(type(m).forward), "__code__", None) if own else None
+    return code and _describe_code(code)
+
+
+def _tell(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _tell(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_tell(v) for v in value]
+    return value if _is_plain(value) else getattr(value, "__qualname__", type(value).__name__)
 
 # %% ../../nbs/21_model.backbones.ipynb #describe-code
 def _describe_code(code: CodeType) -> list:
