@@ -1,15 +1,18 @@
 "An encoder cut anywhere is the encoder"
 
 import copy
+from types import MethodType
 
 import pytest
 import timm
 import torch
 from torch import nn
 
+from cvbench.model import parts
 from cvbench.model.adapters import IA3, DoRA, FullFineTune, LinearProbe, LoRA, VisualPrompt, apply_adapter
 from cvbench.model.backbones import HFEncoder, find_blocks
 from cvbench.model.parts import Part, frozen_blocks, take_parts
+from cvbench.model.products import count_operations
 
 TIMM = {
     "vit_tiny_patch16_224": {"img_size": 64, "depth": 4},
@@ -96,20 +99,33 @@ def test_gradients_are_those_of_the_whole(name, adapter):
         torch.testing.assert_close(found[n], g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
 
 
-@pytest.mark.parametrize("name, less", [("vit_tiny_patch16_224", True), ("hf:dinov2", True), ("hf:siglip", False)])
-def test_tokens_nobody_reads_are_left_out(name, less):
-    from torch.utils.flop_counter import FlopCounterMode
+def clipped_attention(self, x, attn_mask=None, **_):
+    "timm's, with its activations cut off, as quantised checkpoints bring it"
+    q, k, v = self.qkv(x.clamp(-0.5, 0.5)).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    z = (q.clamp(-0.5, 0.5) @ k.transpose(-1, -2) * self.scale).softmax(-1) @ v
+    return self.proj(z.transpose(1, 2).flatten(2))
 
-    net, size = encoder(name)
+
+@pytest.mark.parametrize(
+    "name, most",  # Share of the last block's arithmetic that remains
+    [("vit_tiny_patch16_224", 0.5), ("hf:dinov2", 0.5), ("hf:dinov3", 0.7), ("own attention", 0.7), ("hf:siglip", 1)],
+)
+def test_tokens_nobody_reads_are_left_out(name, most):
+    net, size = encoder("vit_tiny_patch16_224" if name == "own attention" else name)
+    if name == "own attention":
+        for block in net.blocks:
+            block.attn.forward = MethodType(clipped_attention, block.attn)
     cut, flops = len(find_blocks(net)) - 1, []
     before, after = take_parts(net, size, cut)
     with torch.no_grad():
         hidden = before(torch.randn(1, 3, size, size))
-        for part in (after, Part(net, size, cut, lean=False)):
-            with FlopCounterMode(display=False) as counter:
+        for part in (after, Part(net, size, cut, lean=0)):
+            with count_operations() as counter:
                 part(hidden)
             flops.append(counter.get_total_flops())
-    assert (flops[0] < 0.5 * flops[1]) if less else flops[0] == flops[1]
+        x = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(after(before(x)), net(x), rtol=1e-4, atol=1e-4)
+    assert (flops[0] < most * flops[1]) if most < 1 else flops[0] == flops[1]
 
 
 def test_weights_are_shared_and_trained_blocks_are_found():
@@ -154,3 +170,26 @@ def test_dropout_keeps_the_last_block_whole():
     hidden = before(torch.randn(1, 3, 64, 64)).detach()
     assert not torch.equal(after.train()(hidden), after(hidden))
     assert torch.equal(after.eval()(hidden), after(hidden))
+
+
+def test_an_encoder_is_checked_once_for_all_ranks_and_again_where_anything_else_differs():
+    ways, x = len(parts._WAYS), torch.randn(2, 3, 64, 64)
+
+    def cut(at=3, damage=None, **options):
+        net, size = encoder("vit_tiny_patch16_224")
+        for name, value in (damage or {}).items():
+            net.get_parameter(name).data.view(-1)[0] = value
+        apply_adapter(net, LoRA(blocks=1, **options))
+        before, after = take_parts(net, size, at)
+        with torch.no_grad():
+            torch.testing.assert_close(after(before(x)), net(x), rtol=1e-4, atol=1e-4)
+            for p in (p for n, p in net.named_parameters() if "lora_B" in n):
+                nn.init.normal_(p, std=0.1)
+            torch.testing.assert_close(after(before(x)), net(x), rtol=1e-4, atol=1e-4)
+        return len(parts._WAYS) - ways
+
+    assert [cut(r=2), cut(r=4), cut(r=8, alpha=1)] == [1, 1, 1]
+    assert [cut(r=2, at=2), cut(r=2, targets="attention"), cut(r=2, damage={"norm.weight": 2.0})] == [2, 3, 4]
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="NaN or infinity"):
+            cut(r=2, damage={"norm.weight": float("nan")})

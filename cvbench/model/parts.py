@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .adapters import set_training
-from .backbones import find_blocks
+from .backbones import find_blocks, hash_forward, hash_state
 from .products import linear, product
 
 # %% ../../nbs/25_model.parts.ipynb #Reached
@@ -34,7 +34,7 @@ class Part(nn.Module):
         size: int,  # Side of its images, pixels
         start: int = 0,  # First block; 0 takes images
         stop: int | None = None,  # First block left out; None goes to the features
-        lean: bool = True,  # Compute of the last block the first token only, for a head that reads no other
+        lean: int = 2,  # Compute of the last block the first token only, for a head that reads no other; 1: but its attention whole; 0: all
         fast: bool = True,  # Compute products the fast way
     ):
         super().__init__()
@@ -53,7 +53,7 @@ class Part(nn.Module):
         if fast:
             _speed_up(self.module)
         if lean and stop is None and self.blocks:
-            _prune_last(self.module.get_submodule(self.blocks[-1]))
+            _prune_last(self.module.get_submodule(self.blocks[-1]), lean)
         if start:
             self._replay_before(self.module.get_submodule(self.blocks[start]))
         if stop is not None:
@@ -123,7 +123,7 @@ _LAYOUTS = (  # first norm, attention, its scale, second norm, MLP, its scale
 )
 
 # %% ../../nbs/25_model.parts.ipynb #prune-last
-def _prune_last(block: Any) -> None:
+def _prune_last(block: Any, lean: int) -> None:
     "Let a pre-norm block return its first token only, where its structure is known and nothing in it is random"
     layout = next((names for names in _LAYOUTS if all(hasattr(block, n) for n in names if n)), None)
     modules: dict[str, Any] = {n: m for n, m in block.named_modules() if "lora_" not in n}
@@ -131,11 +131,11 @@ def _prune_last(block: Any) -> None:
     if layout is None or drops or block._forward_hooks or block._forward_pre_hooks:
         return
     norm1, attention, scale1, norm2, mlp, scale2 = (getattr(block, n) if n else nn.Identity() for n in layout)
-    if not (attend := _first_query(attention)):
-        return
+    attend = _first_query(attention) if lean > 1 else None
 
-    def forward(x: torch.Tensor, *_, **__) -> torch.Tensor:
-        first = x[:, :1] + scale1(attend(norm1(x)))
+    def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        z = attend(norm1(x)) if attend else attention(norm1(x), *args, **kwargs)
+        first = x[:, :1] + scale1((z[0] if isinstance(z, tuple) else z)[:, :1])
         return first + scale2(mlp(norm2(first)))
 
     block.forward = forward
@@ -230,32 +230,48 @@ def take_parts(
     cut: int | None,  # Blocks before the cut, as from `frozen_blocks`; None leaves nothing to the second part
 ) -> tuple[nn.Module, nn.Module]:  # Images → activations; activations → features
     "Both sides of a cut; raises `ValueError` on an encoder that cannot be cut"
-    was = encoder.training
-    device = next(encoder.parameters()).device
-    x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    encoder.eval()
-    with torch.no_grad():
-        whole = encoder(x)
-        if not whole.isfinite().all():
-            raise FloatingPointError(
-                f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
-            )
-        for how in ((True, True), (False, True), (False, False)):  # lean, fast
-            try:
-                before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, *how).eval()
-                after = nn.Identity() if cut is None else Part(encoder, size, cut, None, *how).eval()
-                out = after(before(x))
-            except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
-                continue
-            if out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max())):
-                encoder.train(was)
-                return before, after
-    encoder.train(was)
+    if (key := _identify(encoder, size, cut)) not in _WAYS:
+        _WAYS[key], parts = _find_way(encoder, size, cut)
+    else:
+        parts = _halve(encoder, size, cut, *way) if (way := _WAYS[key]) else None
+    if parts:
+        return parts
     if not cut:
         return (encoder, nn.Identity()) if cut is None else (nn.Identity(), encoder)
     raise ValueError(
         f"this {type(encoder).__name__} cannot be cut before block {cut}: its blocks share more than one tensor"
     )
+
+
+_Parts = tuple[nn.Module, nn.Module]
+_WAYS: dict[tuple, tuple[int, bool] | None] = {}  # lean and fast, of encoders that were checked
+
+
+def _halve(encoder: nn.Module, size: int, cut: int | None, lean: int, fast: bool) -> _Parts:
+    before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, lean, fast).eval()
+    return before, nn.Identity() if cut is None else Part(encoder, size, cut, None, lean, fast).eval()
+
+
+@torch.no_grad()
+def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int, bool], _Parts] | tuple[None, None]:
+    "The quickest way to cut that changes no answer, and its parts; raises `FloatingPointError` on answers that are none"
+    was, device = encoder.training, next(encoder.parameters()).device
+    x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        whole = encoder.eval()(x)
+        if not whole.isfinite().all():
+            raise FloatingPointError(
+                f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
+            )
+        for way in ((2, True), (1, True), (0, True), (0, False)):  # lean, fast
+            with suppress(RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+                before, after = _halve(encoder, size, cut, *way)
+                out, near = after(before(x)), 1e-4 * float(whole.abs().max())
+                if out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=near):
+                    return way, (before, after)
+    finally:
+        encoder.train(was)
+    return None, None
 
 # %% ../../nbs/25_model.parts.ipynb #frozen-blocks
 def frozen_blocks(
@@ -267,15 +283,30 @@ def frozen_blocks(
     return min((next((i for i, b in enumerate(blocks) if n.startswith(f"{b}.")), 0) for n in trained), default=None)
 
 # %% ../../nbs/25_model.parts.ipynb #untouched
+def _find_unmoved(encoder: nn.Module) -> list[str]:
+    "The layers with LoRA, if they all are of the plain kind and add nothing yet"
+    layers: dict[str, Any] = {n: m for n, m in encoder.named_modules() if hasattr(m, "base_layer")}
+    moved = (not _fusable(m) or bool(m.lora_B[m.active_adapters[0]].weight.any()) for m in layers.values())
+    return [] if any(moved) else list(layers)
+
+
 def untouched(
     encoder: nn.Module,  # With its adapter
 ) -> nn.Module | None:  # Shares its weights
     "The encoder without the LoRA in it; None where there is none, where it is of another kind or where it has begun to learn"
-    layers: dict[str, Any] = {n: m for n, m in encoder.named_modules() if hasattr(m, "base_layer")}
-    if not layers or not all(_fusable(m) and not m.lora_B[m.active_adapters[0]].weight.any() for m in layers.values()):
+    layers = _find_unmoved(encoder)
+    if not layers:
         return None
     plain = copy.deepcopy(encoder, {id(t): t for t in [*encoder.parameters(), *encoder.buffers()]})
     for name in layers:
         parent, _, child = name.rpartition(".")
         setattr(plain.get_submodule(parent), child, plain.get_submodule(name).base_layer)
     return plain
+
+# %% ../../nbs/25_model.parts.ipynb #identify
+def _identify(encoder: nn.Module, size: int, cut: int | None) -> tuple:
+    "All that decides whether a cut holds; of a LoRA that has not moved, only where it sits"
+    without = [f"{n}.lora_{side}" for n in _find_unmoved(encoder) for side in "AB"]
+    state = {n: t for n, t in encoder.state_dict().items() if not n.startswith(tuple(without))}
+    device = str(next(encoder.parameters()).device)
+    return size, cut, device, hash_state(state), hash_forward(encoder, without)
