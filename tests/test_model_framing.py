@@ -15,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cvbench.cli import app
+from cvbench.core.arrays import LazyArray
 from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
@@ -132,6 +133,18 @@ def test_a_network_that_takes_one_size_only_sees_the_whole_image_at_it():
     backbone = create_backbone(Own(), transform=Transform(32, 1.0))
     found = choose_framing(backbone, strips(4, scale=2))
     assert found.backbone.transform == Transform(32, 1.0, squash=True)
+
+
+@pytest.mark.parametrize("adapter", [LoRA(r=2), LoRA(r=2, blocks=2)], ids=["all blocks", "two"])
+def test_the_training_after_it_computes_no_image_again(pocket, adapter, monkeypatch):
+    ds, computed, write = strips(4), [], LazyArray.write
+    monkeypatch.setattr(LazyArray, "write", lambda a, rows, v: computed.append(len(rows)) or write(a, rows, v))
+    found = choose(pocket, ds, adapter=adapter, epochs=0)
+    assert computed
+    computed.clear()
+    model, run = adapt(pocket, ds, adapter=adapter, epochs=0, tracker="off")
+    assert not computed and model.backbone.transform == found.backbone.transform
+    assert adapt(pocket, ds, adapter=adapter, epochs=0, tracker="off")[1].id == run.id and not computed
 
 
 def test_adapt_goes_by_it_says_so_and_its_model_is_found_again(pocket, tmp_path):

@@ -165,21 +165,47 @@ def test_values_beyond_half_precision_are_kept_in_float32(capsys):
     assert len(said) == 1
 
 
-def test_the_head_start_of_lora_in_all_blocks_reads_what_is_known_of_the_untouched_backbone(monkeypatch):
+@pytest.fixture
+def computed_rows(monkeypatch):
+    "Rows that arrays were given since it was cleared, a list of counts"
+    counts, write = [], LazyArray.write
+    monkeypatch.setattr(LazyArray, "write", lambda a, rows, v: counts.append(len(rows)) or write(a, rows, v))
+    return counts
+
+
+def test_the_head_start_of_lora_in_all_blocks_reads_what_is_known_of_the_untouched_backbone(computed_rows):
     ds = digits()
-    computed, write = [], LazyArray.write
-    monkeypatch.setattr(LazyArray, "write", lambda a, rows, v: computed.append(len(rows)) or write(a, rows, v))
     same = {"epochs": 1, "lr": 1e-3, "precision": "fp32", "tracker": "off"}
     known = train(small(ds, LinearProbe()), ds, Recipe(precision="fp32"))
-    computed.clear()
+    computed_rows.clear()
     kept = train(small(ds, LoRA(r=2)), ds, **same)
-    assert not computed  # all of it was there
+    assert not computed_rows  # all of it was there
     direct = train(small(ds, LoRA(r=2)), ds, cache="off", **same)
     for a, b in zip(kept.history, direct.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-5)
     assert kept.history[0]["val_loss"] == pytest.approx(known.history[0]["val_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("cache", "off_by"), [("fp32", 1e-5), ("fp16", 1e-2)])
+def test_another_rank_finds_the_features_its_head_starts_from(computed_rows, cache, off_by):
+    ds = digits()
+    same = {"epochs": 1, "lr": 1e-3, "precision": "fp32", "augment": "none", "views": 1, "tracker": "off"}
+    first = train(small(ds, ONE), ds, cache=cache, **same)
+    images = sum(ds.splits[s] for s in ("train", "val"))
+    assert sum(computed_rows) == 3 * images  # the pixels, what enters the block and what leaves it
+    computed_rows.clear()
+    second = train(small(ds, LoRA(r=8, blocks=1)), ds, cache=cache, **same)
+    assert not computed_rows and second.history[0]["val_loss"] == first.history[0]["val_loss"]
+    direct = train(small(ds, ONE), ds, cache="off", **same)
+    for a, b in zip(first.history, direct.history, strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=off_by)
+
+
+def test_only_a_lora_that_has_not_moved_leaves_a_backbone_untouched():
+    ds = digits()
     assert untouched(small(ds, FullFineTune()).net.encoder) is None
     begun = small(ds, LoRA(r=2)).net.encoder
+    assert untouched(begun) is not None
     next(p for n, p in begun.named_parameters() if "lora_B" in n).data += 1
     assert untouched(begun) is None
 

@@ -18,7 +18,7 @@ from .adapters import LinearProbe
 from .heads import encode_targets
 from .models import Model
 from .pixels import Pixels, forward_batches, pick_device
-from .prefix import Activations, CachePlan, plan_cache, split_model
+from .prefix import Activations, CachePlan, keep_untouched, plan_cache, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, settle_recipe
 from .shards import check_place, run_shards
 
@@ -60,7 +60,7 @@ _SHARD = 2048  # Images of one shard
 # %% ../../nbs/29_model.fill.ipynb #FillShard
 @dataclass(frozen=True, eq=False)
 class FillShard:
-    "Work for `run_shards`: the activations of some images in one view, as rows of the array that training reads"
+    "Work for `run_shards`: the activations of some images in one view, as rows of the arrays that training reads"
 
     model: Model
     ds: Any  # Data set
@@ -100,18 +100,31 @@ class FillShard:
             ) for s in ("train", "val") if s in self.ds.splits
         }  # fmt: skip
 
+    @cached_property
+    def _starts(self) -> dict[str, Activations]:
+        "By split, the features that a training begins with, where it keeps them"
+        feeds = keep_untouched(self.model, self._feeds["train"].split, self._feeds, self.recipe.cache)[1]
+        return {s: f for s, f in feeds.items() if f.source and (s == "val" or self.recipe.head_start)}
+
+    def _readers(self, split: str, view: int) -> list[Activations]:
+        return [self._feeds[split], *([self._starts[split]] if view == 0 and split in self._starts else [])]
+
     def missing(self) -> dict[int, int]:
         "Number of each shard that is not whole, and its images; makes the arrays that are not there"
-        left = ((i, self._feeds[s].missing(view, rows)) for i, (s, view, rows) in enumerate(self.shards))
-        return {i: len(self.shards[i][2]) for i, rows in left if len(rows)}
+        return {
+            i: len(rows)
+            for i, (split, view, rows) in enumerate(self.shards)
+            if any(len(feed.missing(view, rows)) for feed in self._readers(split, view))
+        }
 
     def __call__(self, number: int, said: Callable[[int], object]) -> None:
         "Compute what a shard lacks"
         self.model.net.to(self.device)
         split, view, rows = self.shards[number]
         for chunk in forward_batches(rows, torch.device(self.device), self.model.backbone.transform.size):
-            self._feeds[split].read(chunk, view)
+            for feed in self._readers(split, view):
+                feed.read(chunk, view)
             said(len(chunk))
 
     def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "_feeds"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_feeds", "_starts")}

@@ -19,6 +19,7 @@ from .backbones import Backbone, Transform, reframe
 from .heads import fit_head, make_loss
 from .models import create_model
 from .pixels import autocast, forward_batches, pick_device
+from .prefix import keep_untouched
 from .recipe import Recipe, settle_recipe
 from .train import Objective, _prepare
 from .workers import agree_on, join_workers
@@ -106,6 +107,7 @@ def _val_losses(
     split, targets, feeds, _ = _prepare(model, ds, recipe, Objective(), target, quiet=True)
     if "val" not in targets:
         return np.zeros(0)
+    split, feeds = keep_untouched(model, split, feeds, recipe.cache)
     model.net.eval(), split.after.eval()
     x, rng = {}, np.random.default_rng(recipe.seed)
     for s, y in targets.items():

@@ -31,10 +31,9 @@ from .adapters import LinearProbe, describe_adapter
 from .backbones import hash_forward, hash_state
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .heads import encode_targets, fit_head, make_loss
-from .models import Classifier, Model, describe_model, load_state, own_state, read_tensors, save_model
-from .parts import untouched
+from .models import Model, describe_model, load_state, own_state, read_tensors, save_model
 from .pixels import Pixels, autocast, forward_batches, pick_device
-from .prefix import Activations, CachePlan, Split, plan_cache, say, split_model
+from .prefix import Activations, CachePlan, Split, keep_untouched, plan_cache, say, split_model
 from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
 from .workers import copy_from_first, join_workers, sum_over_workers, wait_for_workers
 
@@ -211,11 +210,11 @@ def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor],
     return out
 
 # %% ../../nbs/27_model.train.ipynb #validate
-def _validate(job: _Job, z: torch.Tensor | None = None) -> tuple[dict[str, float], torch.Tensor]:
-    "Loss and accuracy on val, from its logits if they are known, and the answer to each image: 0 or 1, or for several labels the share that is right"
+def _validate(job: _Job) -> tuple[dict[str, float], torch.Tensor]:
+    "Loss and accuracy on val, and the answer to each image: 0 or 1, or for several labels the share that is right"
     if "val" not in job.targets:
         return {}, torch.zeros(0)
-    y, z = job.targets["val"], _map_images(job, "val", job.model.net.classify, "caching val") if z is None else z
+    y, z = job.targets["val"], _map_images(job, "val", job.model.net.classify, "caching val")
     known = y >= 0 if y.ndim == 1 else torch.ones(len(y), dtype=torch.bool)
     right = (z.argmax(1) == y if y.ndim == 1 else ((z > 0) == (y > 0)).float().mean(1)).float()
     right[~known] = float("nan")
@@ -328,6 +327,7 @@ def _run(
     net = nn.ModuleList([model.net, average, *([objective] if list(objective.parameters()) else [])])
     file, opt = run.path / "checkpoint.safetensors", _optimiser(net, recipe)
     at, best = load_checkpoint(file, net, opt) if file.exists() else (Progress(), own_state(model.net))
+    right: torch.Tensor | None = None  # What the best weights answer on val, where this process has judged them
     wait_for_workers()
     start = time.perf_counter() - at.seconds
 
@@ -338,19 +338,22 @@ def _run(
 
     job = _Job(model, recipe, device, loss, split, feeds, targets, objective, average, save, quiet)
 
-    def end_epoch(logits: torch.Tensor | None = None, **extra):
-        nonlocal best
+    def end_epoch(job: _Job = job, **extra):
+        nonlocal best, right
         with average.in_place():
-            best = _end_epoch(job, at, best, logits, **extra)
+            if (answers := _end_epoch(job, at, **extra)) is not None:
+                best, right = own_state(model.net), answers
         save()
         entry = at.history[-1] | {"seconds": round(at.seconds, 3)}
         log(entry), on_epoch(entry)
 
     if not at.history:
         starts = recipe.head_start or isinstance(model.adapter, LinearProbe)
-        decay, logits = _head_start(_on_untouched(job)) if starts else (None, None)
+        split, feeds = keep_untouched(model, split, feeds, recipe.cache)
+        begin = replace(job, split=split, feeds=feeds)
+        decay = _head_start(begin) if starts else None
         average.start()
-        end_epoch(logits, head_decay=decay)
+        end_epoch(begin, head_decay=decay)
     for state in opt.state.values():
         state |= {k: v.to(device) for k, v in state.items() if k != "step"}
     with tqdm(
@@ -366,11 +369,11 @@ def _run(
             end_epoch()
             bar.set_postfix({k: f"{v:.3f}" for k, v in at.history[-1].items() if k.startswith("val")})
     at.seconds = time.perf_counter() - start
-    _finish(job, run, at, best, plan)
+    _finish(job, run, at, best, right, plan)
 
 # %% ../../nbs/27_model.train.ipynb #head-start
-def _head_start(job: _Job) -> tuple[float, torch.Tensor | None]:
-    "Fit the head; the weight decay chosen for it, and the logits of val"
+def _head_start(job: _Job) -> float:
+    "Fit the head; the weight decay chosen for it"
     targets = job.targets | {"train": job.objective.fill(job.targets["train"])}
     known = {s: y >= 0 if y.ndim == 1 else slice(None) for s, y in targets.items()}
     x = {s: _map_images(job, s, lambda f: f, f"caching {s}") for s in targets}
@@ -378,46 +381,33 @@ def _head_start(job: _Job) -> tuple[float, torch.Tensor | None]:
     decay = fit_head(job.model, x["train"][known["train"]], targets["train"][known["train"]], job.loss, val)
     net = job.model.net
     copy_from_first(net.mean, net.std, net.head.weight, net.head.bias)
-    with torch.no_grad(), autocast(job.device, job.recipe.precision):
-        return decay, net.classify(x["val"].to(job.device)).float().cpu() if val else None
-
-# %% ../../nbs/27_model.train.ipynb #on-untouched
-def _on_untouched(job: _Job) -> _Job:
-    "Where all blocks train, the same job on the features of the backbone before its adapter has moved, which are kept"
-    if job.split.cut != 0 or job.recipe.cache == "off" or (plain := untouched(job.model.net.encoder)) is None:
-        return job
-    net, first = Classifier(plain, job.model.backbone.features, len(job.model.classes)), job.feeds["train"]
-    split = split_model(replace(job.model, net=net.to(job.device)))
-    if split.cut is not None:
-        return job
-    feeds = {
-        s: Activations(split, f.pixels, job.device, "float32", precision=job.recipe.precision, tell=first.tell)
-        for s, f in job.feeds.items()
-    }
-    return replace(job, split=split, feeds=feeds)
+    return decay
 
 # %% ../../nbs/27_model.train.ipynb #end-epoch
-def _end_epoch(
-    job: _Job, at: Progress, best: dict, logits: torch.Tensor | None, **extra: Any
-) -> dict[str, torch.Tensor]:
-    entry = {"epoch": at.epoch, **_validate(job, logits)[0], **{k: v for k, v in extra.items() if v is not None}}
+def _end_epoch(job: _Job, at: Progress, **extra: Any) -> torch.Tensor | None:
+    "Judge the weights on val; their answers where they are the best so far"
+    found, right = _validate(job)
+    entry = {"epoch": at.epoch, **found, **{k: v for k, v in extra.items() if v is not None}}
     if not math.isfinite(lost := entry.get("val_loss", 0.0)):
         raise FloatingPointError(f"the loss on val became {lost} after {at.epoch} epochs. {_advise(job.recipe)}")
     if at.seen:
         entry["train_loss"] = at.loss_sum / at.seen
     single, value = job.targets["train"].ndim == 1, entry.get("val_loss", math.inf)
     accuracy = entry.get("val_accuracy", 0.0) if single else 0.0
-    if "val_loss" not in entry or (accuracy, -value) > (at.best_accuracy, -at.best_loss):
-        at.best_accuracy, at.best_loss, at.best_epoch, best = accuracy, value, at.epoch, own_state(job.model.net)
+    best = "val_loss" not in entry or (accuracy, -value) > (at.best_accuracy, -at.best_loss)
+    if best:
+        at.best_accuracy, at.best_loss, at.best_epoch = accuracy, value, at.epoch
     at.history, at.step, at.seen, at.loss_sum = [*at.history, entry], 0, 0, 0.0
-    return best
+    return right if best else None
 
 # %% ../../nbs/27_model.train.ipynb #finish
-def _finish(job: _Job, run: Run, at: Progress, best: dict[str, torch.Tensor], plan: CachePlan) -> None:
+def _finish(
+    job: _Job, run: Run, at: Progress, best: dict[str, torch.Tensor], right: torch.Tensor | None, plan: CachePlan
+) -> None:
     "Store the best weights, what they answer on val, and what it all took"
     model, device = job.model, job.device
     load_state(model.net, best)
-    right = _validate(job)[1]
+    right = _validate(job)[1] if right is None else right
     if join_workers()[0]:
         return
     model.net.cpu().eval()
