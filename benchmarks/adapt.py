@@ -11,11 +11,12 @@ less, is beside them; the ratios of the last line are those of the clock.
 k4, k1, head, k12   ten epochs at the same hyper-parameters: LoRA in the last k of 12 blocks (or the head alone), random weights
 accuracy            real features: seconds until cvbench, as it is by default, reaches the best validation accuracy of the usual
                     recipe (HF Trainer, LoRA in q, k, v of all blocks, random crops and flips, the better of two learning
-                    rates, whose search is not counted), and the test images that each of the two has right
+                    rates, whose search is not counted), and the test images that each of the two has right;
+                    all sides in bfloat16 where the processor computes in it, elsewhere and in all other parts in fp32
 sweep               16 Optuna trials over blocks, rank and learning rate, the same pruner and seed on both sides
 embed               images a second through `embed`, against the best engine driven by hand (benchmarks/embed.py)
 
-With the defaults it takes an hour and a half on two cores; --images 320 --accuracy-images 0 is the whole of the photos.
+With the defaults it takes two hours on two cores; --images 320 --accuracy-images 0 is the whole of the photos.
 It may be interrupted: with --resume FILE every training that ended is noted there, and is not made again.
 The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project. The last line is JSON.
 """
@@ -268,7 +269,7 @@ def measure(args, job: dict) -> dict:
     store, file = Path(os.environ["CVBENCH_STORE"]), args.folder / "job.json"
     for left in ("cache", "runs", "models", "sweeps"):
         shutil.rmtree(store / left, ignore_errors=True)
-    job = JOB | {"threads": args.threads, "precision": args.precision} | job
+    job = JOB | {"threads": args.threads, "precision": args.precision or "fp32"} | job
     rows = [{k: v for k, v in r.items() if k != "path"} for r in job["rows"]]
     if (key := fingerprint(job | {"rows": rows})) in args.known:
         return args.known[key]
@@ -450,16 +451,25 @@ def reached(result: dict, accuracy: float, clock: str = "at") -> float | None:
 
 def accuracy(args) -> dict:
     "Default cvbench against the usual recipe: seconds to its accuracy, and what both have right of the test images"
-    out = {"cells": []}
+    import torch
+
+    from cvbench.model.pixels import has_bfloat16
+
+    precision = args.precision or ("bf16" if has_bfloat16(torch.device("cpu")) else "fp32")
+    out = {"cells": [], "precision": precision}
     clothing = (
         {"train": args.accuracy_images, "val": args.accuracy_images // 2, "test": 372} if args.accuracy_images else None
     )
     cells = [(s, b) for s in ("clothing_small", "magnetic_tile") for b in args.backbones] + [("digits", "pocket_vit")]
     cells = [c for c in cells if not args.cells or "/".join(c) in args.cells]
-    print("\nDefault recipe against the usual one (HF Trainer, LoRA in all blocks, random crops and flips, 10 epochs)")
+    print(
+        f"\nDefault recipe against the usual one (HF Trainer, LoRA in all blocks, random crops and flips, 10 epochs), {precision}"
+    )
     for name, backbone in cells:
         data = prepare(name, args.folder, clothing if name == "clothing_small" else None)
-        job = {"backbone": backbone, "predict": True} | {k: data[k] for k in ("rows", "classes", "ref")}
+        job = {"backbone": backbone, "predict": True, "precision": precision} | {
+            k: data[k] for k in ("rows", "classes", "ref")
+        }
         usual = job | USUAL | {"method": "trainer", "epochs": args.epochs, "lr": args.usual_lr[0]}
         usual["workers"] = pick_workers(args, usual)
         usual["lr"], first = pick_rate(args, usual)
@@ -621,7 +631,7 @@ def machine(args) -> str:
         or "none known"
     )
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, timm, peft, transformers, accelerate, optuna))
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({flags}), {args.threads} threads, {args.precision}; {versions}"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({flags}), {args.threads} threads, {args.precision or 'fp32'}; {versions}"
 
 
 def main() -> None:
@@ -640,7 +650,10 @@ def main() -> None:
         "--usual-lr", type=float, nargs="*", default=[1e-3, 5e-3], help="tried first; the best is the usual recipe's"
     )
     parser.add_argument("--cells", nargs="*", help="of accuracy only these, such as magnetic_tile/pocket_vit")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16: autocast, on all sides")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"),
+        help="bf16: autocast, on all sides; by default fp32, and for accuracy bf16 where the processor computes in it",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save", help="write all figures to this JSON file too")
     parser.add_argument(
