@@ -451,11 +451,7 @@ def reached(result: dict, accuracy: float, clock: str = "at") -> float | None:
 
 def accuracy(args) -> dict:
     "Default cvbench against the usual recipe: seconds to its accuracy, and what both have right of the test images"
-    import torch
-
-    from cvbench.model.pixels import has_bfloat16
-
-    precision = args.precision or ("bf16" if has_bfloat16(torch.device("cpu")) else "fp32")
+    precision = args.precision or natural_precision()
     out = {"cells": [], "precision": precision}
     clothing = (
         {"train": args.accuracy_images, "val": args.accuracy_images // 2, "test": 372} if args.accuracy_images else None
@@ -631,7 +627,17 @@ def machine(args) -> str:
         or "none known"
     )
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, timm, peft, transformers, accelerate, optuna))
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({flags}), {args.threads} threads, {args.precision or 'fp32'}; {versions}"
+    precision = args.precision or f"fp32, accuracy in {natural_precision()}"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({flags}), {args.threads} threads, {precision}; {versions}"
+
+
+def natural_precision() -> str:
+    "bf16 where the processor computes in it"
+    import torch
+
+    from cvbench.model.pixels import has_bfloat16
+
+    return "bf16" if has_bfloat16(torch.device("cpu")) else "fp32"
 
 
 def main() -> None:
