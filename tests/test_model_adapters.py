@@ -1,6 +1,7 @@
 "Every adapter on every family of backbones: the interface stays, the right things train, and what is stored comes back"
 
 import copy
+import functools
 import os
 import subprocess
 import sys
@@ -328,26 +329,51 @@ def test_what_tensors_do_not_tell_of_a_forward_pass_is_told():
     assert len({hash_forward(m) for m in others}) == len(others)
 
 
+def vit(change=None):
+    torch.manual_seed(0)
+    net = FAMILIES["timm_vit"]()
+    if change:
+        attention = net.blocks[1].attn
+        attention.forward = change(attention)
+    return net
+
+
+def clip(at, method="clamp"):
+    def forward(self, x, *_, **__):
+        return getattr(x, method)(-at["q"][0], at["q"][0])
+
+    return lambda m: MethodType(forward, m)
+
+
+def wrap(m, by):
+    @functools.wraps(m.forward)
+    def forward(x, *_, **__):
+        return by * x
+
+    return forward
+
+
+def hooked(at):
+    net = vit()
+    net.norm.register_forward_hook(lambda m, args, out: at * out)
+    return net
+
+
 def test_a_forward_pass_put_on_a_module_is_told_with_its_values_and_one_of_ours_is_not():
-    def clip(net, at, inner=False):
-        def forward(self, x, *_, **__):
-            return x.clamp(-at["q"][0], at["q"][0])
+    def changed():
+        changes = [
+            None, clip({"q": [1.0]}), clip({"q": [2.0]}), clip({"q": [torch.tensor(1.0)]}), clip({"q": [np.float32(3)]}),
+            clip({"q": [1.0]}, "clip"), lambda m: wrap(m, 1), lambda m: wrap(m, 2), lambda m: torch.relu,
+            lambda m: torch.sigmoid, lambda m: functools.partial(torch.clamp, min=0), lambda m: lambda x, _by=2: _by * x,
+            lambda m: functools.partial(torch.clamp, min=1), lambda m: lambda x, _by=3: _by * x,
+        ]  # fmt: skip
+        return [*(vit(c) for c in changes), hooked(1), hooked(2)]
 
-        def other(self, x, *_, **__):
-            return x.clamp_max(at["q"][0])
-
-        block = net.blocks[1].attn
-        block.forward = MethodType(other if inner else forward, block)
-        return net
-
-    def vit():
-        torch.manual_seed(0)
-        return FAMILIES["timm_vit"]()
-
-    others = [vit(), clip(vit(), {"q": [1.0]}), clip(vit(), {"q": [2.0]}), clip(vit(), {"q": [1.0]}, inner=True)]
-    assert len({hash_forward(m) for m in others}) == len(others)
-    assert hash_forward(clip(vit(), {"q": [1.0]})) == hash_forward(copy.deepcopy(others[1])) == hash_forward(others[1])
-    assert hash_forward(Part(others[0], 32).module) == hash_forward(others[0])
+    nets, again = changed(), changed()
+    assert len({hash_forward(m) for m in nets}) == len(nets)
+    assert [hash_forward(m) for m in again] == [hash_forward(copy.deepcopy(m)) for m in nets]
+    assert hash_forward(vit(lambda m: m.forward)) == hash_forward(nets[0])  # put back by a library that had replaced it
+    assert hash_forward(Part(nets[0], 32).module) == hash_forward(nets[0])
 
 
 @torch.no_grad()

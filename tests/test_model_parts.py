@@ -101,8 +101,8 @@ def test_gradients_are_those_of_the_whole(name, adapter):
 
 def clipped_attention(self, x, attn_mask=None, **_):
     "timm's, with its activations cut off, as quantised checkpoints bring it"
-    q, k, v = self.qkv(x.clamp(-0.5, 0.5)).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    z = (q.clamp(-0.5, 0.5) @ k.transpose(-1, -2) * self.scale).softmax(-1) @ v
+    q, k, v = self.qkv(x.clamp(-2, 2)).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    z = (q.clamp(-2, 2) @ k.transpose(-1, -2) * self.scale).softmax(-1) @ v
     return self.proj(z.transpose(1, 2).flatten(2))
 
 
@@ -193,3 +193,23 @@ def test_an_encoder_is_checked_once_for_all_ranks_and_again_where_anything_else_
     for _ in range(2):
         with pytest.raises(FloatingPointError, match="NaN or infinity"):
             cut(r=2, damage={"norm.weight": float("nan")})
+
+
+@pytest.mark.parametrize("where", ["attn", "attn.qkv", "mlp.fc1", "hook"])
+def test_what_was_put_on_a_module_is_heard_also_where_noise_does_not_call_for_it(where):
+    net, size = encoder("vit_tiny_patch16_224")
+    take_parts(net, size, 2)  # as it came
+    block = net.blocks[-1]
+    if where == "hook":
+        block.attn.register_forward_hook(lambda m, args, out: out.clamp(-3, 3))
+    else:
+        module = block.get_submodule(where)
+        usual = type(module).forward
+        module.forward = MethodType(lambda self, x, *a, **k: usual(self, x, *a, **k).clamp(-3, 3), module)
+    apply_adapter(net, LoRA(r=2, blocks=2))
+    before, after = take_parts(net, size, 2)
+    with torch.no_grad():
+        for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1):
+            layer.base_layer.weight.mul_(100)  # now the limits are passed
+        x = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(after(before(x)), net(x), rtol=1e-4, atol=1e-4)

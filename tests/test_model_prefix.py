@@ -13,6 +13,7 @@ import pytest
 import torch
 from test_model_train import digits, small
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from cvbench.core.arrays import LazyArray, list_cache, open_array, trim_cache
 from cvbench.core.settings import load_settings
@@ -165,6 +166,20 @@ def test_values_beyond_half_precision_are_kept_in_float32(capsys):
     assert len(said) == 1
 
 
+def test_one_value_too_large_for_half_precision_is_no_end_of_filling(monkeypatch):
+    ds = digits().split("train")
+    compute, rows, said = Activations.compute, np.arange(len(ds)), []
+    monkeypatch.setattr(
+        Activations,
+        "compute",
+        lambda feed, rows, draws: compute(feed, rows, draws) + 1e6 * torch.from_numpy(rows == 100)[:, None, None],
+    )
+    feed = reader(ds, small(ds, ONE), "float16", tell=said.append)
+    feed.fill(0, rows, None)
+    assert len(rows) > 100 and len(said) == 1 and feed.dtype == "float32" and not len(feed.missing(0, rows))
+    assert feed.read(rows)[100].max() > 9e5
+
+
 @pytest.fixture
 def computed_rows(monkeypatch):
     "Rows that arrays were given since it was cleared, a list of counts"
@@ -199,6 +214,36 @@ def test_another_rank_finds_the_features_its_head_starts_from(computed_rows, cac
     direct = train(small(ds, ONE), ds, cache="off", **same)
     for a, b in zip(first.history, direct.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=off_by)
+
+
+class Turned(nn.Module):
+    "A wrapper that calls what it wraps by a name torch's own wrappers use"
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(0)
+        self.module = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=0)
+        torch.manual_seed(seed)
+        self.turn = nn.Linear(32, 32)
+
+    def forward(self, x):
+        return self.turn(self.module(x))
+
+
+def test_what_a_wrapper_adds_counts():
+    ds = digits()
+    first, second = (
+        train(
+            create_model(Turned(seed), ds, adapter=LoRA(r=2), transform=Transform(32, 1.0)),
+            ds,
+            epochs=0,
+            precision="fp32",
+        ).history[0]["val_loss"]
+        for seed in (1, 2)
+    )
+    trim_cache(0)
+    alone = create_model(Turned(2), ds, adapter=LoRA(r=2), transform=Transform(32, 1.0))
+    assert second == train(alone, ds, epochs=0, precision="fp32", restart=True).history[0]["val_loss"] != first
 
 
 def test_only_a_lora_that_has_not_moved_leaves_a_backbone_untouched():

@@ -9,12 +9,12 @@ __all__ = ['Transform', 'load_square', 'normalise', 'Backbone', 'hash_state', 'h
 # %% ../../nbs/21_model.backbones.ipynb #ff352453
 import copy
 import hashlib
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import CodeType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def hash_forward(
     module: nn.Module,  # Any encoder
     without: Sequence[str] = (),  # Names of blocks that are left out
 ) -> str:  # 16 hexadecimal digits
-    "Fingerprint of what tensors do not tell of a forward pass: classes, their plain attributes and functions, and the code of the user's own"
+    "Fingerprint of what tensors do not tell of a forward pass: classes, plain attributes, and code that is the user's own or was put on a module"
     seen = []
     for name, m in module.named_modules():
         if any(f"{name}.".startswith(f"{b}.") for b in without):
@@ -125,24 +125,55 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 # %% ../../nbs/21_model.backbones.ipynb #describe-forward
+_PASSED_BY = {"cvbench", "wandb"}  # What these put on a module changes no result
+
+
 def _describe_forward(m: nn.Module) -> list | None:
-    "Code that is the user's own: put on the module itself, with the values it closes over, or of its class"
-    put: Any = vars(m).get("forward")
-    put = put and inspect.unwrap(getattr(put, "__func__", put))
-    if put and (getattr(put, "__module__", None) or "").split(".")[0] not in {*_LIBRARIES, "cvbench"}:
-        values = [_tell(c.cell_contents) for c in getattr(put, "__closure__", None) or ()]
-        return [type(put).__name__, _describe_code(put.__code__) if hasattr(put, "__code__") else None, values]
-    own = type(m).__module__.split(".")[0] not in _LIBRARIES
-    code = getattr(inspect.unwrap(type(m).forward), "__code__", None) if own else None
-    return code and _describe_code(code)
+    "Functions that somebody put on the module, as its forward or as hooks; else code of its class that is the user's own"
+    put = [f for f in (_put_forward(m), *m._forward_pre_hooks.values(), *m._forward_hooks.values()) if f]
+    told = [_describe_function(f) for f in put if _root(f) not in _PASSED_BY]
+    if _root(type(m)) not in _LIBRARIES:
+        told = [_describe_function(type(m).forward), *told]
+    return told or None
 
 
-def _tell(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _tell(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_tell(v) for v in value]
-    return value if _is_plain(value) else getattr(value, "__qualname__", type(value).__name__)
+def _put_forward(m: nn.Module) -> Any:
+    "A forward that was put on the module and is not its class's own"
+    f = vars(m).get("forward")
+    return None if getattr(f, "__func__", None) is type(m).forward else f
+
+
+def _root(f: Any) -> str:
+    "The package that a class or a function was written in, also one that passes for what it wraps"
+    written = getattr(getattr(f, "__func__", f), "__globals__", {}).get("__name__")
+    return (written or getattr(f, "__module__", None) or "").split(".")[0]
+
+
+def _describe_function(f: Any, depth: int = 0) -> list:
+    "Code with all values that it holds; of what comes from a library the name"
+    if isinstance(f, partial):
+        return ["partial", *(_tell(v, depth) for v in (f.func, f.args, f.keywords))]
+    f = getattr(f, "__func__", f)
+    if _root(f) in _LIBRARIES or not hasattr(f, "__code__"):
+        return [_root(f), getattr(f, "__qualname__", type(f).__name__)]
+    cells = [c.cell_contents for c in f.__closure__ or () if c != CellType()]
+    return [_describe_code(f.__code__), *(_tell(v, depth) for v in (f.__defaults__, f.__kwdefaults__, cells))]
+
+
+def _tell(value: Any, depth: int) -> Any:
+    "A value as plain ones; its name where it has none, or lies too deep"
+    if depth < 6:
+        if isinstance(value, dict):
+            return {str(k): _tell(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            items = [_tell(v, depth + 1) for v in value]
+            return items if isinstance(value, (list, tuple)) else sorted(items, key=repr)
+        if isinstance(value, torch.Tensor):
+            return hash_state({"": value})
+        if isinstance(value, (FunctionType, MethodType, partial)):
+            return _describe_function(value, depth + 1)
+    plain = value is None or _is_plain(value) or isinstance(value, (np.ndarray, np.generic))
+    return value if plain else getattr(value, "__qualname__", type(value).__name__)
 
 # %% ../../nbs/21_model.backbones.ipynb #describe-code
 def _describe_code(code: CodeType) -> list:

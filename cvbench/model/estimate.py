@@ -145,7 +145,7 @@ def _multiply(
         )
     return {
         "decode": (n + val) * each["decode"],
-        "frozen blocks": (n * passes + val * (1 if plan.dtype else epochs + 2)) * each["frozen blocks"],
+        "frozen blocks": (n * passes + val * (1 if plan.dtype else epochs + 1)) * each["frozen blocks"],
         "training": n * epochs * each["training"],
-        "validation": (n * start + val * (epochs + 2)) * each["validation"],
+        "validation": (n * start + val * (epochs + 1)) * each["validation"],
     }

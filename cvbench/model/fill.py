@@ -32,7 +32,7 @@ def fill_cache(
     on: str = "local",  # local, or ray: on all machines of a Ray cluster
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> CachePlan:  # What is kept, and why
-    "Compute what training keeps of the frozen blocks; nothing where the recipe keeps nothing"
+    "Compute what training keeps; nothing where it does not keep what frozen blocks return"
     check_place(on)
     recipe, target = settle_recipe(recipe, model, ds, **changes), pick_device(device)
     counts = {s: n for s, n in ds.splits.items() if s in ("train", "val")}
@@ -46,12 +46,17 @@ def fill_cache(
         recipe.cache,
         recipe.head_start,
     )
-    if plan.dtype:
-        work = FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD)
-        todo, shards = work.missing(), work.shards
-        run_shards(
-            work, todo, on, done=sum(len(rows) for i, (_, _, rows) in enumerate(shards) if i not in todo), what="prefix"
-        )
+    if not plan.dtype:
+        return plan
+    work = FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD)
+    try:
+        todo = work.missing()
+        done = sum(len(rows) for i, (_, _, rows) in enumerate(work.shards) if i not in todo)
+        if on == "ray":
+            model.net.cpu()  # it travels from there
+        run_shards(work, todo, on, done=done, what="prefix")
+    finally:
+        model.net.cpu()
     return plan
 
 # %% ../../nbs/29_model.fill.ipynb #b47a3a5e
@@ -92,6 +97,7 @@ class FillShard:
 
     @cached_property
     def _feeds(self) -> dict[str, Activations]:
+        self.model.net.to(self.device)
         split, recipe = split_model(self.model), self.recipe
         return {
             s: Activations(
@@ -119,7 +125,6 @@ class FillShard:
 
     def __call__(self, number: int, said: Callable[[int], object]) -> None:
         "Compute what a shard lacks"
-        self.model.net.to(self.device)
         split, view, rows = self.shards[number]
         for chunk in forward_batches(rows, torch.device(self.device), self.model.backbone.transform.size):
             for feed in self._readers(split, view):

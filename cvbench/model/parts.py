@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .adapters import set_training
-from .backbones import find_blocks, hash_forward, hash_state
+from .backbones import _put_forward, find_blocks, hash_forward, hash_state
 from .products import linear, product
 
 # %% ../../nbs/25_model.parts.ipynb #Reached
@@ -128,10 +128,11 @@ def _prune_last(block: Any, lean: int) -> None:
     layout = next((names for names in _LAYOUTS if all(hasattr(block, n) for n in names if n)), None)
     modules: dict[str, Any] = {n: m for n, m in block.named_modules() if "lora_" not in n}
     drops = [n for n, m in modules.items() if getattr(m, "p", getattr(m, "drop_prob", 0))]
-    if layout is None or drops or block._forward_hooks or block._forward_pre_hooks:
+    hooks = [n for n, m in modules.items() if m._forward_hooks or m._forward_pre_hooks]
+    if layout is None or drops or hooks:
         return
     norm1, attention, scale1, norm2, mlp, scale2 = (getattr(block, n) if n else nn.Identity() for n in layout)
-    attend = _first_query(attention) if lean > 1 else None
+    attend = _first_query(attention) if lean > 1 and not _is_changed(attention) else None
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         z = attend(norm1(x)) if attend else attention(norm1(x), *args, **kwargs)
@@ -197,7 +198,7 @@ class _LoRALinear(torch.autograd.Function):
 def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
     "Some outputs of a linear layer, adapted or not"
     if not _fusable(layer):
-        if type(layer) is nn.Linear:
+        if type(layer) is nn.Linear and not _is_changed(layer):
             return linear(x, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
         return layer(x)[..., rows]
     base, name = layer.base_layer, layer.active_adapters[0]
@@ -211,15 +212,22 @@ def _linear(layer: Any, x: torch.Tensor, rows: slice = slice(None)) -> torch.Ten
 # %% ../../nbs/25_model.parts.ipynb #fusable
 def _fusable(layer: Any) -> bool:
     "Whether a layer is peft's plain LoRA on a linear layer, with nothing random or normalised in it"
-    if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) is not nn.Linear:
+    base = getattr(layer, "base_layer", None)
+    if not hasattr(layer, "lora_A") or type(base) is not nn.Linear or _is_changed(layer) or _is_changed(base):
         return False
     names = layer.active_adapters
     plain = len(names) == 1 and names[0] in layer.lora_A and not layer.merged and not layer.disable_adapters
     return plain and not layer.use_dora.get(names[0]) and isinstance(layer.lora_dropout[names[0]], nn.Identity)
 
+# %% ../../nbs/25_model.parts.ipynb #is-changed
+def _is_changed(module: nn.Module) -> bool:
+    "Whether somebody else put another forward on it"
+    f = _put_forward(module)
+    return f is not None and getattr(f, "__module__", None) != __name__
+
 # %% ../../nbs/25_model.parts.ipynb #speed-up
 def _speed_up(module: nn.Module) -> None:
-    layers: list[Any] = [m for m in module.modules() if _fusable(m) or type(m) is nn.Linear]
+    layers: list[Any] = [m for m in module.modules() if _fusable(m) or (type(m) is nn.Linear and not _is_changed(m))]
     for layer in layers:
         layer.forward = lambda x, _layer=layer, **_: _linear(_layer, x)
 
@@ -264,11 +272,15 @@ def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int
                 f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
             )
         for way in ((2, True), (1, True), (0, True), (0, False)):  # lean, fast
-            with suppress(RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+            try:
                 before, after = _halve(encoder, size, cut, *way)
                 out, near = after(before(x)), 1e-4 * float(whole.abs().max())
-                if out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=near):
-                    return way, (before, after)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+                continue
+            if out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=near):
+                return way, (before, after)
     finally:
         encoder.train(was)
     return None, None

@@ -73,8 +73,8 @@ def count_flops(
     size: int,  # Side of the images, pixels
 ) -> tuple[float, float]:  # Of the part before the cut; of the other, forward and backward. An image
     "Floating-point operations of both parts"
-    trains = tuple(p.requires_grad for p in split.after.parameters())
-    key = size, split.cut, hash_forward(split.before), hash_forward(split.after), trains
+    sizes = tuple((p.shape, p.requires_grad) for part in (split.before, split.after) for p in part.parameters())
+    key = size, split.cut, hash_forward(split.before), hash_forward(split.after), sizes
     if key not in _FLOPS:
         _FLOPS[key] = _count_flops(split, size)
     return _FLOPS[key]
@@ -207,9 +207,12 @@ class Activations:
         try:
             return array.read(rows, lambda missing: self._host(missing, draw))
         except OverflowError as e:
-            self.tell(f"{e} Activations are kept in float32 instead.")
-            self.dtype, self.arrays = "float32", {}
+            self._widen(e)
             return self._kept(draw, rows)
+
+    def _widen(self, why: OverflowError) -> None:
+        self.tell(f"{why} Activations are kept in float32 instead.")
+        self.dtype, self.arrays = "float32", {}
 
     def _host(self, rows: np.ndarray, draw: int) -> np.ndarray:
         "What is to be kept: from an array that an earlier cut left, or from the pixels"
@@ -225,9 +228,9 @@ class Activations:
 
     def _find_earlier(self, draw: int) -> tuple[LazyArray | None, nn.Module]:
         "The float32 array of the same images before the nearest earlier block, and the blocks between"
-        encoder, found = getattr(self.split.before, "module", self.split.before), []
-        if self.source:
+        if self.source or not isinstance(before := self.split.before, Part):
             return None, nn.Identity()
+        encoder, found = before.module, []
         for path in (load_settings().store / "cache").glob("prefix-*/about.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 about = read_json(path)
@@ -239,12 +242,7 @@ class Activations:
             array = open_array("prefix", about["key"], about["rows"], tuple(about["shape"]), about["dtype"], 0)
             if isinstance(array, LazyArray):
                 return array, Part(
-                    encoder,
-                    self.pixels.transform.size,
-                    cut,
-                    self.split.cut,
-                    lean=getattr(self.split.before, "lean", 0),
-                    fast=getattr(self.split.before, "fast", False),
+                    encoder, self.pixels.transform.size, cut, self.split.cut, lean=before.lean, fast=before.fast
                 )
         return None, nn.Identity()
 
@@ -277,14 +275,14 @@ class Activations:
         if self.dtype and draw < self.views and (array := self._array(draw)) is not None:
             try:
                 array.fill(lambda missing: self._host(missing, draw), what, among=rows)
-            except OverflowError:
-                self._kept(draw, rows[:1])
+            except OverflowError as e:
+                self._widen(e)
                 self.fill(draw, rows, what)
 
 # %% ../../nbs/26_model.prefix.ipynb #frozen-key
 def _frozen_key(before: nn.Module, cut: int | None) -> dict:
     "The cut, and the fingerprints of all that decides what comes before it"
-    encoder = getattr(before, "module", before)
+    encoder = before.module if isinstance(before, Part) else before
     late = find_blocks(encoder)[cut:] if cut is not None else []
     state = {n: t for n, t in encoder.state_dict().items() if not any(n.startswith(f"{b}.") for b in late)}
     return {"cut": cut, "weights": hash_state(state), "forward": hash_forward(encoder, late)}
