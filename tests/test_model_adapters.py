@@ -363,6 +363,7 @@ def test_a_forward_pass_put_on_a_module_is_told_with_its_values_and_one_of_ours_
     def changed():
         changes = [
             None, clip({"q": [1.0]}), clip({"q": [2.0]}), clip({"q": [torch.tensor(1.0)]}), clip({"q": [np.float32(3)]}),
+            clip({"q": np.ones(2)}), clip({"q": np.ones(3)}), clip({"q": np.array([None])}),
             clip({"q": [1.0]}, "clip"), lambda m: wrap(m, 1), lambda m: wrap(m, 2), lambda m: torch.relu,
             lambda m: torch.sigmoid, lambda m: functools.partial(torch.clamp, min=0), lambda m: lambda x, _by=2: _by * x,
             lambda m: functools.partial(torch.clamp, min=1), lambda m: lambda x, _by=3: _by * x,

@@ -129,7 +129,7 @@ _PASSED_BY = {"cvbench", "wandb"}  # What these put on a module changes no resul
 
 
 def _describe_forward(m: nn.Module) -> list | None:
-    "Functions that somebody put on the module, as its forward or as hooks; else code of its class that is the user's own"
+    "The forward of the module's class where it is the user's own, and functions that somebody put on it, as forward or as hooks"
     put = [f for f in (_put_forward(m), *m._forward_pre_hooks.values(), *m._forward_hooks.values()) if f]
     told = [_describe_function(f) for f in put if _root(f) not in _PASSED_BY]
     if _root(type(m)) not in _LIBRARIES:
@@ -170,9 +170,11 @@ def _tell(value: Any, depth: int) -> Any:
             return items if isinstance(value, (list, tuple)) else sorted(items, key=repr)
         if isinstance(value, torch.Tensor):
             return hash_state({"": value})
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            return [str(value.dtype), value.shape, value.tobytes()]
         if isinstance(value, (FunctionType, MethodType, partial)):
             return _describe_function(value, depth + 1)
-    plain = value is None or _is_plain(value) or isinstance(value, (np.ndarray, np.generic))
+    plain = value is None or _is_plain(value) or isinstance(value, np.generic)
     return value if plain else getattr(value, "__qualname__", type(value).__name__)
 
 # %% ../../nbs/21_model.backbones.ipynb #describe-code

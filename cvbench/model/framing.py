@@ -57,7 +57,7 @@ def choose_framing(
     if (other := _show_whole(backbone, ds)) is None:
         return Framing(backbone)
     both, end = (backbone, other), time.monotonic() + seconds
-    if not getattr(adapter, "blocks", None):  # no block of its own would be left out
+    if not getattr(adapter, "blocks", None):  # all of it would train: look at a head alone
         adapter = LinearProbe()
     try:
         first, second = (_val_losses(b, ds, adapter, recipe, device, images, end) for b in both)
