@@ -1,16 +1,18 @@
 "The command line as a person uses it"
 
+import io
 import os
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from cvbench.cli import app
+from cvbench.cli import app, main
 from cvbench.model.adapters import LinearProbe, LoRA
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +23,20 @@ def cvbench(*args, cwd=ROOT, **env):
     return subprocess.run(
         [*CVBENCH, *map(str, args)], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=600
     )
+
+
+def inside(*args, **env):
+    "The same in this process, where torch is loaded already"
+    said, failed, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(failed):
+        patch.setattr(sys, "argv", ["cvbench", *map(str, args)])
+        for name, value in env.items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as e:
+            code = e.code or 0
+    return SimpleNamespace(returncode=code, stdout=said.getvalue(), stderr=failed.getvalue())
 
 
 def test_help_is_light_and_lists_the_commands():
@@ -62,6 +78,7 @@ def walked(tmp_path_factory):
     return home, env, done.stdout
 
 
+@pytest.mark.xdist_group("walked")
 def test_one_command_from_folder_to_report(walked):
     _, _, out = walked
     assert "1 in quarantine" in out and "accuracy" in out
@@ -70,22 +87,23 @@ def test_one_command_from_folder_to_report(walked):
     assert all(p.stat().st_size > 10_000 for p in pages)
 
 
+@pytest.mark.xdist_group("walked")
 def test_each_step_alone(walked):
     home, env, _ = walked
-    assert "photos" in cvbench("log", "photos", **env).stdout + cvbench("ingest", home / "photos", **env).stdout
-    probe = cvbench("adapt", "photos", "--adapter", "probe", **env)
+    assert "photos" in inside("log", "photos", **env).stdout + inside("ingest", home / "photos", **env).stdout
+    probe = inside("adapt", "photos", "--adapter", "probe", **env)
     assert probe.returncode == 0, probe.stderr
     a, b = (
         probe.stdout.split("\n")[-2].split()[0],
         next(p.name for p in (home / "store" / "runs").glob("photos-lora-*")),
     )
-    path = cvbench("predict", a, **env).stdout.strip()
+    path = inside("predict", a, **env).stdout.strip()
     assert path.endswith("test.parquet") and Path(path).exists()
-    assert "accuracy" in cvbench("evaluate", a, **env).stdout
-    found = cvbench("slices", a, "--enter", "--out", home / "slices.json", **env)
+    assert "accuracy" in inside("evaluate", a, **env).stdout
+    found = inside("slices", a, "--enter", "--out", home / "slices.json", **env)
     assert "weak slice" in found.stdout and (home / "slices.json").exists(), found.stderr
-    assert cvbench("compare", a, b, **env).stdout.strip().endswith((".", ")"))
-    assert cvbench("card", b, **env).stdout.strip().endswith("model_card.html")
+    assert inside("compare", a, b, **env).stdout.strip().endswith((".", ")"))
+    assert inside("card", b, **env).stdout.strip().endswith("model_card.html")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +118,7 @@ def test_each_step_alone(walked):
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(args, says, tmp_path):
-    done = cvbench(*args, CVBENCH_STORE=str(tmp_path))
+    done = inside(*args, CVBENCH_STORE=str(tmp_path))
     assert done.returncode == 1
     assert says in done.stderr and "Traceback" not in done.stderr
 
@@ -127,10 +145,9 @@ def with_ledger(store):
 @pytest.mark.parametrize(
     "source", ["parts", "parts@v1", "parts-1", "runs/parts-1", "runs/parts-1/predictions/test.parquet"]
 )
-def test_a_slice_is_accepted_by_data_set_run_folder_or_predictions(source, with_ledger):
-    done = cvbench(
-        "slices", source, "--accept", "dim light", "--reason", "lamps in May", cwd=with_ledger, PYTHONPATH=str(ROOT)
-    )
+def test_a_slice_is_accepted_by_data_set_run_folder_or_predictions(source, with_ledger, monkeypatch):
+    monkeypatch.chdir(with_ledger)
+    done = inside("slices", source, "--accept", "dim light", "--reason", "lamps in May")
     assert done.returncode == 0 and "accepted   dim light (lamps in May)" in done.stdout, done.stderr
 
 
@@ -144,8 +161,9 @@ def test_a_slice_is_accepted_by_data_set_run_folder_or_predictions(source, with_
         ("unnamed.parquet", "dim light", "name no data set"),
     ],
 )
-def test_accepting_what_is_not_there_says_where_it_was_looked_for(source, name, says, with_ledger):
-    done = cvbench("slices", source, "--accept", name, "--reason", "x", cwd=with_ledger, PYTHONPATH=str(ROOT))
+def test_accepting_what_is_not_there_says_where_it_was_looked_for(source, name, says, with_ledger, monkeypatch):
+    monkeypatch.chdir(with_ledger)
+    done = inside("slices", source, "--accept", name, "--reason", "x")
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from evaluate_simulation import Design
+from simulation import meets, runs
 
 from cvbench.core.predictions import make_predictions
 from cvbench.evaluate.compare import compare, mcnemar, sign_flip
@@ -37,17 +38,17 @@ def test_mcnemar_agrees_with_statsmodels(fixed, broken):
     assert mcnemar(broken, fixed) == (middle, exact)
 
 
-def test_equals_are_called_different_in_at_most_one_of_twenty():
-    pairs, calls, held = 300, {"accuracy": 0, "macro_f1": 0, "log_loss": 0}, 0
-    for seed in range(pairs):
+@runs(80, "intervals")
+def test_equals_are_called_different_in_at_most_one_of_twenty(runs):
+    calls, held = {"accuracy": 0, "macro_f1": 0, "log_loss": 0}, 0
+    for seed in range(runs):
         c = compare(*pair(seed), n_boot=150, random_state=seed)
         for metric in calls:
             calls[metric] += replace(c, metric=metric).verdict != "unclear"
         first = c.metrics.iloc[0]
         held += first["low"] <= 0 <= first["high"]
-    noise = 2 * np.sqrt(0.05 * 0.95 / pairs)
-    assert all(wrong / pairs <= 0.05 + noise for wrong in calls.values()), calls
-    assert 0.93 - noise <= held / pairs <= 0.97 + noise
+    assert all(meets(wrong, runs, 0, 0.05) for wrong in calls.values()), calls
+    assert meets(held, runs, 0.93, 0.97), held / runs
 
 
 def test_a_real_difference_is_found_in_both_directions():
@@ -175,14 +176,15 @@ def in_groups(seed, groups=40, each=6, gain=0.0, together=2.5):
         )
 
 
-def test_equals_that_differ_by_group_are_called_equal_only_when_the_groups_are_told():
-    told, untold, pairs = 0, 0, 200
-    for seed in range(pairs):
+@runs(60, "intervals")
+def test_equals_that_differ_by_group_are_called_equal_only_when_the_groups_are_told(runs):
+    told, untold = 0, 0
+    for seed in range(runs):
         a, b = in_groups(seed)
         told += compare(a, b, n_boot=100, group="part").verdict != "unclear"
         untold += compare(a, b, n_boot=100).verdict != "unclear"
-    assert told / pairs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / pairs)
-    assert untold / pairs > 0.2
+    assert meets(told, runs, 0, 0.05), told / runs
+    assert untold / runs > 0.2
     found = [compare(*in_groups(seed, groups=150, gain=3.0), n_boot=100, group="part") for seed in range(5)]
     assert [c.verdict for c in found] == ["better"] * 5
     assert "in 150 groups of equal part" in found[0].sentence

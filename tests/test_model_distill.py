@@ -5,8 +5,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from processes import Job
 from safetensors import safe_open
 from torch import nn
 
@@ -226,11 +225,7 @@ print(run.id)
 
 
 def job(store):
-    env = os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1"}
-    code = JOB.format(tests=os.path.dirname(__file__))
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return Job(JOB.format(tests=os.path.dirname(__file__)), CVBENCH_STORE=str(store))
 
 
 def finish(store):

@@ -1,15 +1,17 @@
 "Features are torch's features, whoever computes them, however often it was interrupted"
 
+import functools
 import json
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import Job
 from test_model_train import digits, small
 
 import cvbench.model.embed as e
@@ -19,8 +21,31 @@ from cvbench.data.dataset import add_column, checkout, commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA, VisualPrompt
 from cvbench.model.backbones import create_backbone, hash_state, load_square, normalise
 from cvbench.model.embed import embed
+from cvbench.model.pixels import has_bfloat16
 
+pytestmark = pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # torch's exporter forks, without lance
 FAST = [n for n in g.engines if n != "torch" and g.find_engine(n)]
+
+
+@functools.cache
+def works(engine: str) -> bool:
+    "Whether an engine works on this processor at all"
+    backbone = create_backbone("pocket_vit")
+    squares = np.zeros((3, backbone.transform.side, backbone.transform.side, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        file = g.export_encoder(backbone.module, backbone.transform, Path(folder) / "engine")
+        try:
+            return len(g.Engine(engine, backbone.transform, file=file)(squares)) == 3
+        except ValueError:
+            return False
+
+
+def need(engine: str) -> None:
+    "Skip where an engine is not installed, or does not work here"
+    if not g.find_engine(engine):
+        pytest.skip(f"{engine} is not installed")
+    if engine != "torch" and not works(engine):
+        pytest.skip(f"{engine} does not work on this processor, or with the instructions it is allowed")
 
 
 def features_of(ds, column="embedding"):
@@ -43,8 +68,9 @@ def altered(model):
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
-    "Where engines beside torch run"
+    "Where engines beside torch run, and in the arithmetic that all of them share"
     monkeypatch.setenv("CVBENCH_DEVICE", "cpu")
+    monkeypatch.setenv("CVBENCH_PRECISION", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +80,7 @@ def inspection(tmp_path_factory):
 
 @pytest.mark.parametrize("engine", list(g.engines))
 def test_every_engine_gives_torchs_features(engine, inspection):
-    if not g.find_engine(engine):
-        pytest.skip(f"{engine} is not installed")
+    need(engine)
     backbone = create_backbone("pocket_vit")
     made = embed(inspection, backbone, engine=engine, column=engine, batch_size=7)
     want = by_hand(inspection, backbone.module, backbone.transform)
@@ -65,6 +90,7 @@ def test_every_engine_gives_torchs_features(engine, inspection):
 @pytest.mark.parametrize("engine", FAST)
 @pytest.mark.parametrize("adapter", [LoRA(r=2), FullFineTune()], ids=lambda a: type(a).__name__)
 def test_a_models_encoder_is_the_adapted_one(engine, adapter):
+    need(engine)
     ds = digits(20)
     model = altered(small(ds, adapter))
     made = embed(ds, model, engine=engine)
@@ -72,13 +98,10 @@ def test_a_models_encoder_is_the_adapted_one(engine, adapter):
     np.testing.assert_allclose(features_of(made), want, rtol=1e-3, atol=2e-5)
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
-    "name", ["resnet10t", "convnext_atto", pytest.param("swin_tiny_patch4_window7_224", marks=SLOW)]
+    "name",
+    ["resnet10t", "convnext_atto", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.nightly("families"))],
 )
-@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # torch's exporter forks, without lance
 def test_other_architectures_are_exported_too(name, tmp_path):
     if not FAST:
         pytest.skip("no engine beside torch is installed")
@@ -87,7 +110,7 @@ def test_other_architectures_are_exported_too(name, tmp_path):
     file = g.export_encoder(backbone.module, backbone.transform, tmp_path / "engine")
     squares = np.random.default_rng(0).integers(0, 256, (3, *[backbone.transform.side] * 2, 3), np.uint8)
     want = g.Engine("torch", backbone.transform, backbone.module)(squares)
-    for engine in FAST:
+    for engine in filter(works, FAST):
         for n in (3, 1):
             got = g.Engine(engine, backbone.transform, file=file)(squares[:n])
             assert g.measure_difference(got, want[:n]) < 1e-4
@@ -207,13 +230,40 @@ def test_bad_use_is_told():
 
 
 @pytest.mark.parametrize("engine", ["torch", *FAST])
-def test_bfloat16_stays_near_and_fp32_is_never_bfloat16(engine):
+def test_bfloat16_stays_near_and_fp32_is_never_bfloat16(engine, monkeypatch, capsys):
+    monkeypatch.delenv("CVBENCH_PRECISION")
+    need(engine)
     ds, backbone = commit(make_inspection(12, frames=1), name="few"), create_backbone("pocket_vit")
-    made = embed(ds, backbone, precision="auto", engine=engine)
-    want = by_hand(ds, backbone.module, backbone.transform)
-    assert g.measure_difference(features_of(made), want) < g._TOLERANCE["auto"]
-    exact = embed(made, backbone, engine=engine, column="exact")
+    want, native = by_hand(ds, backbone.module, backbone.transform), has_bfloat16(torch.device("cpu"))
+    made = embed(ds, backbone, engine=engine)
+    assert f"in {'bf16' if native else 'fp32'} by" in capsys.readouterr().out
+    assert g.measure_difference(features_of(made), want) < g._TOLERANCE["bf16"]
+    exact = embed(made, backbone, engine=engine, column="exact", precision="fp32")
     assert g.measure_difference(features_of(exact, "exact"), want) < 1e-5
+    assert embed(exact, backbone, column="exact") == exact  # auto takes a column of either precision
+    if native:
+        with pytest.raises(ValueError, match="made with another precision"):
+            embed(exact, backbone, precision="fp32")
+    else:
+        with pytest.raises(ValueError, match="does not compute in bf16"):
+            embed(exact, backbone, precision="bf16", column="more")
+
+
+def test_an_engine_that_answers_with_another_number_of_rows_is_refused(monkeypatch, capsys):
+    if not FAST:
+        pytest.skip("no engine beside torch is installed")
+    monkeypatch.setattr(g, "_FIND_OUT", 0.0)
+    for name in FAST:
+        monkeypatch.setattr(g, f"_open_{name}", lambda engine: lambda squares: np.zeros((0, 12), np.float32))
+    ds = digits(20)
+    model = small(ds, LinearProbe())
+    with pytest.raises(
+        ValueError, match=f"engine '{FAST[0]}' cannot run .*fails on this processor: 2 images in, 0 rows out"
+    ):
+        embed(ds, model, engine=FAST[0])
+    made = embed(ds, model)
+    assert "fails on this processor" in capsys.readouterr().out
+    np.testing.assert_allclose(features_of(made), by_hand(ds, model.net.encoder, model.backbone.transform), atol=2e-5)
 
 
 JOB = """
@@ -229,9 +279,7 @@ print(e.embed(ds, small(ds, LinearProbe())).ref)
 
 
 def start(store):
-    code, env = JOB.format(tests=os.path.dirname(__file__)), os.environ | {"CVBENCH_STORE": str(store)}
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Job(JOB.format(tests=os.path.dirname(__file__)), CVBENCH_STORE=str(store))
 
 
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same(tmp_path):

@@ -17,6 +17,8 @@ from cvbench.model import pocket
 from cvbench.model import pretrain as recipe
 from cvbench.model._synthesis import DEFECTS, FAMILIES, OBJECTS, PATTERNS, SIZE, THINGS, draw, pattern
 
+pytestmark = pytest.mark.xdist_group("pocket")  # its fixtures are made once
+
 SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import Job
 from test_model_train import digits, small
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -311,11 +312,7 @@ print(train(small(ds, ONE), ds, epochs=2, batch_size=16, tracker="off").path)
 
 def test_killed_while_the_cache_is_filled_ends_with_the_same_numbers(tmp_path):
     def start(store):
-        env = os.environ | {"CVBENCH_STORE": str(store)}
-        code = TRAIN.format(tests=os.path.dirname(__file__))
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, text=True
-        )
+        return Job(TRAIN.format(tests=os.path.dirname(__file__)), CVBENCH_STORE=str(store))
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     wanted = start(whole).communicate(timeout=300)[0].split()[-1]

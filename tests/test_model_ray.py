@@ -20,7 +20,7 @@ from cvbench.model.recipe import Recipe
 from cvbench.model.shards import ForwardShard, list_shards, run_shards
 from cvbench.model.train import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,6 +37,7 @@ def two_workers():
 
 
 def test_embedding_equals_the_single_process(monkeypatch):
+    monkeypatch.setenv("CVBENCH_PRECISION", "fp32")
     monkeypatch.setattr(e, "_SHARD", 40)
     ds = digits()
     model = small(ds, LoRA(r=2))
@@ -47,6 +48,7 @@ def test_embedding_equals_the_single_process(monkeypatch):
 
 def test_an_exported_engine_travels(monkeypatch):
     pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("CVBENCH_PRECISION", "fp32")
     monkeypatch.setattr(e, "_SHARD", 40)
     ds = digits(80)
     model = small(ds, LinearProbe())

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from processes import Job
 from timm.models.vision_transformer import VisionTransformer
 
 from cvbench.core.digits import read_digits
@@ -55,12 +55,8 @@ def small(ds, adapter, **options):
     return create_model(net, ds, adapter=adapter, transform=Transform(32, 1.0), **options)
 
 
-def job(store, **more):
-    env = os.environ | {"CVBENCH_STORE": str(store), "PYTHONDONTWRITEBYTECODE": "1"} | more
-    code = JOB.format(tests=os.path.dirname(__file__))
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def job(store):
+    return Job(JOB.format(tests=os.path.dirname(__file__)), CVBENCH_STORE=str(store))
 
 
 def finish(store):
@@ -91,9 +87,8 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path):
                 p.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.002)
-        p.wait()
+        p.communicate()
         deaths += p.returncode == -signal.SIGKILL
-        p.stdout.close(), p.stderr.close()
     assert deaths >= 1
     assert finish(store) == whole
 
@@ -166,7 +161,7 @@ def test_what_is_kept_is_the_average_of_the_weights(monkeypatch, share, horizon)
 
 
 def test_the_average_is_better_than_the_last_weights_of_a_training_that_swings():
-    ds, options = digits(600), {"epochs": 3, "lr": 1e-3, "batch_size": 8, "augment": "none"}
+    ds, options = digits(400), {"epochs": 3, "lr": 1e-3, "batch_size": 8, "augment": "none"}
 
     def losses(**more):
         runs = [train(small(ds, FullFineTune()), ds, seed=s, **options, **more) for s in range(3)]
@@ -309,15 +304,7 @@ print(p.predict(small(ds, LinearProbe()), ds, path=ds_path("out")).id)
 
 def test_killed_prediction_goes_on_and_says_the_same(tmp_path):
     def start(store):
-        env = os.environ | {"CVBENCH_STORE": str(store)}
-        code = PREDICT.format(tests=os.path.dirname(__file__))
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Job(PREDICT.format(tests=os.path.dirname(__file__)), CVBENCH_STORE=str(store))
 
     whole, err = start(tmp_path / "whole").communicate(timeout=300)
     assert whole, err

@@ -30,6 +30,7 @@ from cvbench.model.distill import distill
 from cvbench.model.recipes import adapt
 from test_model_train import small
 
+
 torch.set_num_threads(1)
 ds, rank, feeds = checkout("digits"), os.environ.get("RANK", "0"), []
 t.Activations = lambda *a, _real=t.Activations: feeds.append(_real(*a)) or feeds[-1]

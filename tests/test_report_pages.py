@@ -10,6 +10,8 @@ from cvbench.core.predictions import make_predictions, save_predictions
 from cvbench.core.types import Sample, Target
 from cvbench.report.runner import render_report
 
+pytestmark = pytest.mark.xdist_group("pages")  # its fixtures are made once
+
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "مسمار $x^2$"]
 
 

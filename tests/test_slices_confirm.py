@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from simulation import meets, runs
 
 from cvbench.slices.confirm import (
     against_rest,
@@ -116,17 +117,19 @@ def test_errors_outside_0_to_1_are_refused(bad):
 # False discoveries
 
 
+@runs(60, "slices")
 @pytest.mark.parametrize("rate", [0.05, 0.3])
-def test_without_a_planted_slice_hardly_anything_is_confirmed(rate):
-    runs, false = 250, 0
+def test_without_a_planted_slice_hardly_anything_is_confirmed(rate, runs):
+    false = 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         false += judge(draw_groups(300, rng), (rng.random(300) < rate).astype(float), q=0.1)["confirmed"].any()
-    assert false / runs <= 0.1 + 1.64 * np.sqrt(0.09 / runs)
+    assert meets(false, runs, 0, 0.1)
 
 
-def test_nor_where_a_finder_chose_the_worst_of_what_it_saw():
-    runs, false, chosen, same_half = 200, 0, 0, 0
+@runs(60, "slices")
+def test_nor_where_a_finder_chose_the_worst_of_what_it_saw(runs):
+    false, chosen, same_half = 0, 0, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         error = (rng.random(600) < 0.15).astype(float)
@@ -137,24 +140,26 @@ def test_nor_where_a_finder_chose_the_worst_of_what_it_saw():
         same_half += judge(groups[worst][:, seen], error[seen])["confirmed"].any()
         chosen += len(worst)
     assert chosen == 15 * runs
-    assert false / runs <= 0.1 + 1.64 * np.sqrt(0.09 / runs)
+    assert meets(false, runs, 0, 0.1)
     assert same_half / runs > 0.2  # judged on the images they were chosen on, chance looks like a finding
 
 
-def test_with_a_planted_slice_few_of_those_confirmed_are_false():
+@runs(60, "slices")
+def test_with_a_planted_slice_few_of_those_confirmed_are_false(runs):
     shares, planted = [], TRIED.index((("light", "dim"), ("metal", "tin")))
-    for seed in range(200):
+    for seed in range(runs):
         rng = np.random.default_rng(seed)
         groups = draw_groups(750, rng)
         error = (rng.random(750) < np.where(groups[planted], 0.45, 0.1)).astype(float)
         hit = np.flatnonzero(judge(groups, error)["confirmed"])
         false = [not (groups[i] & groups[planted]).any() for i in hit]  # what shares images with it is weak in truth
         shares.append(np.mean(false) if len(hit) else 0)
-    assert np.mean(shares) <= 0.1
+    assert np.mean(shares) <= 0.1 + 2 * np.std(shares) / np.sqrt(runs)
 
 
-def test_images_filmed_four_times_are_not_four_images():
-    false, runs = {"with": 0, "without": 0}, 200
+@runs(60, "slices")
+def test_images_filmed_four_times_are_not_four_images(runs):
+    false = {"with": 0, "without": 0}
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         part = np.repeat(np.arange(75), 4)
@@ -162,7 +167,7 @@ def test_images_filmed_four_times_are_not_four_images():
         groups = [(part * 7) % 11 == k for k in range(11)]
         false["with"] += judge(groups, error, part.astype(str))["confirmed"].any()
         false["without"] += judge(groups, error)["confirmed"].any()
-    assert false["with"] / runs <= 0.1 + 1.64 * np.sqrt(0.09 / runs)
+    assert meets(false["with"], runs, 0, 0.1)
     assert false["without"] / runs > 0.2
 
 
@@ -187,10 +192,11 @@ def test_the_interval_of_a_difference_covers(n, rest, share, rest_share):
     assert 0.93 <= ((low <= share - rest_share) & (share - rest_share <= high)).mean() <= 0.97
 
 
+@runs(100, "slices")
 @pytest.mark.parametrize("share", [0.25, 0.35, 0.6])  # of low, middling and high power
-def test_intervals_of_confirmed_slices_cover(share):
+def test_intervals_of_confirmed_slices_cover(share, runs):
     covered, plain, total = 0, 0, 0
-    for seed in range(300):
+    for seed in range(runs):
         rng = np.random.default_rng(seed)
         groups = draw_groups(450, rng)
         chance = np.where(groups[12 + seed % 40], share, 0.1)
@@ -201,15 +207,14 @@ def test_intervals_of_confirmed_slices_cover(share):
         low, high = difference_interval(shown["error"], shown["rest_error"], shown["n"], shown["rest"])
         plain += ((low <= truth) & (truth <= high)).sum()
         total += len(shown)
-    assert total > 100
-    slack = 0.4 / np.sqrt(total)  # two standard errors of the simulation
-    assert 0.93 - slack <= covered / total <= 0.97 + slack
+    assert total > runs / 3
+    assert meets(covered, total, 0.93, 0.97), covered / total
     assert share > 0.5 or plain / total < 0.93  # why ordinary intervals would not do
 
 
-def test_intervals_of_a_loss_and_of_groups_cover():
+@runs(100, "slices")
+def test_intervals_of_a_loss_and_of_groups_cover(runs):
     hits = {"loss": 0, "groups": 0}
-    runs = 500
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         inside, part = np.arange(800) < 80, np.arange(800) // 4
@@ -222,8 +227,8 @@ def test_intervals_of_a_loss_and_of_groups_cover():
             row = against_rest([inside], error, part.astype(str) if kind == "groups" else None).iloc[0]
             low, high = difference_interval(row["error"], row["rest_error"], row["weight"], row["rest_weight"])
             hits[kind] += low <= truth <= high
-    assert 0.92 <= hits["loss"] / runs <= 0.98
-    assert 0.92 <= hits["groups"] / runs <= 0.98
+    assert meets(hits["loss"], runs, 0.93, 0.97), hits
+    assert meets(hits["groups"], runs, 0.93, 0.97), hits
 
 
 ALIKE = np.repeat(np.arange(40), 15)  # images of a group are all wrong or all right
@@ -241,15 +246,16 @@ def test_four_groups_that_are_alike_count_as_four_even_where_all_their_images_ar
     assert row["weight"] == pytest.approx(4, abs=0.1) and row["rest_weight"] == pytest.approx(36, abs=1)
 
 
+@runs(100, "slices")
 @pytest.mark.parametrize(("share", "rest_share"), [(0.8, 0.2), (0.2, 0.2), (0.5, 0.5)])
-def test_intervals_of_few_groups_that_are_alike_cover(share, rest_share):
-    covered, runs = 0, 500
+def test_intervals_of_few_groups_that_are_alike_cover(share, rest_share, runs):
+    covered = 0
     for seed in range(runs):
         error = draw_alike(share, rest_share, np.random.default_rng(seed))
         row = against_rest([ALIKE < 4], error, ALIKE.astype(str)).iloc[0]
         low, high = difference_interval(row["error"], row["rest_error"], row["weight"], row["rest_weight"])
         covered += low <= share - rest_share <= high
-    assert 0.93 - 0.02 <= covered / runs <= 0.97 + 0.02
+    assert meets(covered, runs, 0.93, 0.97), covered / runs
 
 
 @pytest.mark.parametrize("level", [95, 1, 0, -1, np.nan])

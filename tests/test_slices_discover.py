@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from simulation import meets, runs
 
 from cvbench.core.predictions import make_predictions
 from cvbench.evaluate.evaluation import evaluate
@@ -97,10 +98,11 @@ def test_region_and_rule_of_one_weakness_are_one_slice_and_the_rule_is_kept():
     assert (report.tried["explained_by"] == "material steel, light dim").any()
 
 
-def test_without_a_planted_slice_finders_and_proof_together_stay_within_q():
+@runs(200, "slices")
+def test_without_a_planted_slice_finders_and_proof_together_stay_within_q(runs):
     from cvbench.slices.regions import RegionFinder
 
-    false, runs, tried = 0, 200, 0
+    false, tried = 0, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         columns = {c: rng.integers(0, 4, 400) for c in "abc"}
@@ -112,7 +114,7 @@ def test_without_a_planted_slice_finders_and_proof_together_stay_within_q():
         verdict = confirm(found, table, error, held, space)
         false, tried = false + verdict["confirmed"].any(), tried + len(found)
     assert tried > 2 * runs
-    assert false / runs <= 0.1 + 1.64 * np.sqrt(0.09 / runs)
+    assert meets(false, runs, 0, 0.1)
 
 
 def test_a_loss_finds_what_right_and_wrong_do_not_show():
@@ -213,6 +215,7 @@ def draw_loss(level, part, rng):
     return rng.beta(5 * level, 5 * (1 - level))
 
 
+@runs(60, "slices")
 @pytest.mark.parametrize(
     ("draw", "asked", "keys"),
     [
@@ -221,7 +224,7 @@ def draw_loss(level, part, rng):
         (lambda level, part, rng: (rng.random(len(part)) < level).astype(float), {}, False),
     ],
 )
-def test_a_weakness_of_the_stated_size_would_be_confirmed_in_four_of_five_cases(draw, asked, keys):
+def test_a_weakness_of_the_stated_size_would_be_confirmed_in_four_of_five_cases(draw, asked, keys, runs):
     missed = draw(np.full(N, 0.15), PART, np.random.default_rng(0))[:, None]
     scores = np.where((TRUTH == "ok")[:, None] == [True, False], 1 - missed, missed)
     ev = evaluate(make_predictions(TRUTH, scores, ["ok", "dent"], metadata=META | {"part": PART}), 50)
@@ -230,10 +233,10 @@ def test_a_weakness_of_the_stated_size_would_be_confirmed_in_four_of_five_cases(
     part = PART[split_halves(ev.samples, asked.get("group"))]
     inside = np.isin(part, np.unique(part)[: len(np.unique(part)) // 5]) if keys else np.arange(len(part)) % 5 == 0
     seen, cut = [], 0.1 / max(len(report.tried), 1)
-    for seed in range(300):
+    for seed in range(runs):
         error = draw(np.where(inside, 0.15 + effect, 0.15), part, np.random.default_rng(seed))
         seen.append(against_rest([inside], error, part.astype(str) if keys else None)["p"][0] <= cut)
-    assert 0.7 <= np.mean(seen) <= 0.9
+    assert meets(sum(seen), runs, 0.7, 0.9)
     word = "loss" if "error" in asked else "error"
     assert f"whose {word} exceeds the rest by" in repr(report)
 
@@ -569,14 +572,15 @@ def line(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVBENCH_STORE", str(tmp_path_factory.mktemp("line") / "store"))
-        ds = commit(inspection.make_inspection(4000, frames=1), name="line")
-        recipe = {"epochs": 5, "lr": 3e-3, "batch_size": 16, "label_smoothing": 0.1, "augment": "none"}
-        run = train(create_model("pocket_vit", ds, adapter=LoRA()), ds, quiet=True, **recipe)
+        ds = commit(inspection.make_inspection(2400, frames=1), name="line")
+        recipe = {"epochs": 4, "lr": 3e-3, "batch_size": 16, "label_smoothing": 0.1, "augment": "none"}
+        run = train(create_model("pocket_vit", ds, adapter=LoRA(blocks=4)), ds, quiet=True, **recipe)
         test = ds.split("test")
         ev = evaluate(predict(run, test), 50)
         yield ds, ev, read_features(run, test, ev.samples["sample_id"].tolist())
 
 
+@pytest.mark.xdist_group("line")
 @pytest.mark.slow
 def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
     ds, ev, _ = line
@@ -590,6 +594,7 @@ def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
     assert json.dumps(first.evidence)
 
 
+@pytest.mark.xdist_group("line")
 @pytest.mark.slow
 def test_and_by_embeddings_with_the_metadata_hidden(line):
     from cvbench.core.inspection import weak_slice_rule

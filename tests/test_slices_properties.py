@@ -1,6 +1,7 @@
 "Properties agree with images worked out by hand and with other libraries; what cannot be read is missing with a reason"
 
 import colorsys
+import functools
 import io
 
 import numpy as np
@@ -206,9 +207,14 @@ def test_properties_are_joined_by_id_and_clash_with_nothing(store):
         add_properties(table, pd.concat([properties, properties]))
 
 
+@functools.cache
+def draw_line():
+    return make_inspection(500, size=64, frames=1)
+
+
 @pytest.mark.parametrize("planted", [True, False])
 def test_dark_images_are_found_by_their_pixels(store, planted):
-    ds = commit(make_inspection(500, size=64, frames=1), "line")
+    ds = commit(draw_line(), "line")
     found = find_properties(ds)
     dark = found["brightness"] < found["brightness"].quantile(0.2)
     error = (np.random.default_rng(0).random(len(found)) < np.where(dark & planted, 0.6, 0.1)).astype(float)

@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_demo_compares_three_models_and_names_its_pages():
+def test_the_demo_compares_three_models_names_its_pages_and_trains_nothing_the_second_time():
+    from cvbench.core.settings import load_settings
     from cvbench.walk import demo
 
     said: list[str] = []
@@ -21,13 +22,6 @@ def test_the_demo_compares_three_models_and_names_its_pages():
         and "random weights" in text
     )
     assert str(pages[0]) in said[-2] and str(pages[1]) in said[-1]
-
-
-def test_a_second_demo_trains_nothing():
-    from cvbench.core.settings import load_settings
-    from cvbench.walk import demo
-
-    demo(n=120, epochs=1, say=lambda text: None)
     models = {p: p.stat().st_mtime_ns for p in (load_settings().store / "runs").glob("*/model/model.safetensors")}
     demo(n=120, epochs=1, say=lambda text: None)
     assert len(models) == 3 and models == {p: p.stat().st_mtime_ns for p in models}

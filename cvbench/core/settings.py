@@ -21,6 +21,9 @@ class Settings:
     tracker: str = "offline"  # wandb: offline, online or off
     backbone: str = "pocket_vit"  # Used when none is named
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: str = (
+        "auto"  # What auto means in training and embedding: auto (bf16 where the device has it), bf16 or fp32
+    )
     workers: int = 0  # Threads that decode images; 0 is one per core
     max_megapixels: int = 100  # Larger images are quarantined, not decoded
     cache_gb: float = 20.0  # Disk that computed arrays (pixels, activations) may take; 0 keeps none
@@ -30,9 +33,9 @@ class Settings:
     author: str = ""  # Who signs edits; the name git knows by default
 
     def __post_init__(self):
-        allowed = ("offline", "online", "off")
-        if self.tracker not in allowed:
-            raise ValueError(f"setting tracker = {self.tracker!r} is not known. Use one of {', '.join(allowed)}.")
+        for name, allowed in (("tracker", ("offline", "online", "off")), ("precision", ("auto", "bf16", "fp32"))):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"setting {name} = {value!r} is not known. Use one of {', '.join(allowed)}.")
 
 # %% ../../nbs/02_core.settings.ipynb #find-ini
 def _find_ini(start: Path) -> Path | None:

@@ -23,7 +23,7 @@ from .adapters import describe_adapter
 from .backbones import Backbone, Transform, create_backbone, hash_forward, hash_state
 from .engines import choose_engine, engines, find_engine
 from .models import Model, load_model
-from .pixels import forward_batch, pick_device
+from .pixels import forward_batch, pick_device, settle_precision
 from .shards import ForwardShard, check_place, decode_squares, list_shards, run_shards
 
 # %% ../../nbs/29_model.embed.ipynb #embed
@@ -39,17 +39,18 @@ def embed(
     *,
     column: str = "embedding",  # Of the data set, to be made
     engine: str = "auto",  # auto: on a CPU the fastest of torch, onnxruntime and openvino
-    precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 is the exact one
+    precision: str = "auto",  # bf16 where the hardware has it, a column that is there in either; fp32 is the exact one, bf16 the fast one
     batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
     on: str = "local",  # local, or ray: on all machines of a Ray cluster
 ) -> Dataset:  # The newest version, which has the column (n, features) float32
     "Features of every image, added to the data set; raises `ValueError` where the column holds something else"
     target = pick_device(device)
-    _check_asked(engine, precision, target.type, on, column)
+    _check_asked(engine, target.type, on, column)
     encoder, transform, about = _find_encoder(backbone)
-    about |= {"precision": precision, "split": ds.only or ""}
-    if (found := _look_up(ds, column, about)) is not None:
+    about |= {"precision": settle_precision(precision, target), "split": ds.only or ""}
+    either = ("precision",) if precision == "auto" else ()
+    if (found := _look_up(ds, column, about, either)) is not None:
         return found
     ds = _newest(ds)
     folder = ds.path / ".shards" / f"embed-{fingerprint(ds.fingerprint, about)}"
@@ -62,15 +63,15 @@ def embed(
             key = fingerprint({k: about[k] for k in ("weights", "kind", "forward", "adapter", "transform")})
             chosen, why = choose_engine(
                 engine, encoder, transform, key, first, left,
-                cache=ds.path.parents[1] / "cache", device=target, precision=precision,
+                cache=ds.path.parents[1] / "cache", device=target, precision=about["precision"],
             )  # fmt: skip
-            print(f"embed {left:,} images by {why}")
+            print(f"embed {left:,} images in {about['precision']} by {why}")
             size = batch_size or (forward_batch(target, transform.size) if chosen.lanes == 1 else 8)
             work = ForwardShard(ds, chosen, folder, _SHARD, size)
             run_shards(work, todo, on, done=len(ds) - left, what="embed")
         made = add_column(ds, column, (np.load(file) for file in files), {"cvbench": json.dumps(about)})
     except (FileNotFoundError, ValueError):  # another process was done before, and cleared the files away
-        if (found := _look_up(ds, column, about)) is None:
+        if (found := _look_up(ds, column, about, either)) is None:
             raise
         made = found
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,15 +81,11 @@ def embed(
 _SHARD = 2048  # Images of one shard
 
 # %% ../../nbs/29_model.embed.ipynb #check-asked
-def _check_asked(engine: str, precision: str, device: str, on: str, column: str) -> None:
+def _check_asked(engine: str, device: str, on: str, column: str) -> None:
     check_place(on)
     if not column.isidentifier() or column.startswith("_") or column in reserved_columns:
         raise ValueError(
             f"column {column!r} is no name for new features. Pass letters, digits and '_', and none of {', '.join(reserved_columns)}."
-        )
-    if precision not in ("fp32", "auto"):
-        raise ValueError(
-            f"precision {precision!r} is not known. Pass 'fp32', or 'auto' for bfloat16 where it is native."
         )
     if engine == "auto":
         return
@@ -128,14 +125,14 @@ def _newest(ds: Dataset) -> Dataset:
     return replace(newest, only=ds.only)
 
 # %% ../../nbs/29_model.embed.ipynb #look-up
-def _look_up(ds: Dataset, column: str, about: dict[str, Any]) -> Dataset | None:
+def _look_up(ds: Dataset, column: str, about: dict[str, Any], either: tuple[str, ...] = ()) -> Dataset | None:
     "The version that has this very column; raises `ValueError` where the column holds something else"
     version = ds if column in ds.columns else _newest(ds)
     if column not in version.columns:
         return None
     kept = version.batches([column], 1)
     made_with = json.loads((next(kept).schema.field(column).metadata or {}).get(b"cvbench", b"{}"))
-    if differ := [k for k in about if made_with.get(k) != json.loads(json.dumps(about[k]))]:
+    if differ := [k for k in about if k not in either and made_with.get(k) != json.loads(json.dumps(about[k]))]:
         was = f"made with another {', '.join(differ)}" if made_with else "not made by embed"
         raise ValueError(f"column {column!r} of {version.ref} is there already, {was}. Pass column= with another name.")
     return version

@@ -62,7 +62,8 @@ def estimate(
     **changes: Any,  # Fields of the recipe to change, as for `train`
 ) -> Estimate:
     "Seconds, memory, disk, parameters and money that `train` with the same arguments will take"
-    recipe, target = settle_recipe(recipe, model, ds, **changes), pick_device(device)
+    target = pick_device(device)
+    recipe = settle_recipe(recipe, model, ds, target, **changes)
     before, settings = own_state(model.net), load_settings()
     try:
         _, targets, feeds, plan = _prepare(model, ds, recipe, Objective(), target, budget=0)

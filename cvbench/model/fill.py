@@ -34,7 +34,8 @@ def fill_cache(
 ) -> CachePlan:  # What is kept, and why
     "Compute what training keeps; nothing where it does not keep what frozen blocks return"
     check_place(on)
-    recipe, target = settle_recipe(recipe, model, ds, **changes), pick_device(device)
+    target = pick_device(device)
+    recipe = settle_recipe(recipe, model, ds, target, **changes)
     counts = {s: n for s, n in ds.splits.items() if s in ("train", "val")}
     plan = plan_cache(
         split_model(model),

@@ -103,7 +103,7 @@ def _val_losses(
 ) -> np.ndarray:
     "Of each validation image, by a head on the features before any training; raises `TimeoutError` at the end of the time"
     model, target = create_model(backbone, ds, adapter=adapter, seed=recipe.seed), pick_device(device)
-    recipe = settle_recipe(recipe, model, ds)
+    recipe = settle_recipe(recipe, model, ds, target)
     split, targets, feeds, _ = _prepare(model, ds, recipe, Objective(), target, quiet=True)
     if "val" not in targets:
         return np.zeros(0)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['augmentations', 'Pixels', 'draw_view', 'count_views', 'forward_batch', 'forward_batches', 'pick_device',
-           'has_bfloat16', 'autocast']
+           'has_bfloat16', 'settle_precision', 'autocast']
 
 # %% ../../nbs/24_model.pixels.ipynb #88789d55
+import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -148,15 +150,34 @@ def has_bfloat16(
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()  # torch's matrix products obey it
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16")) and bool(
+        re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", allowed)
+    )
+
+
+def settle_precision(
+    precision: str,  # auto, bf16 or fp32
+    device: torch.device,
+) -> str:  # bf16 or fp32
+    "The precision that `auto` means on a device; raises `ValueError` for one that it does not compute in"
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(
+            f"precision {precision!r} is not known. Pass 'fp32', 'bf16', or 'auto' for bf16 where it is native."
+        )
+    precision = load_settings().precision if precision == "auto" else precision
+    native = precision != "fp32" and has_bfloat16(device)
+    if precision == "bf16" and not native:
+        raise ValueError(f"this {device.type} does not compute in bf16 natively. Pass precision='fp32', or 'auto'.")
+    return "bf16" if native else "fp32"
 
 # %% ../../nbs/24_model.pixels.ipynb #autocast
 def autocast(
     device: torch.device,
-    precision: str,  # auto: bfloat16 where it is native; or fp32
+    precision: str,  # auto, bf16 or fp32
 ) -> AbstractContextManager:
-    "Mixed precision where it pays; otherwise a forward pass in plain float32, also where torch would round a convolution's inputs to TF32"
-    if precision == "auto" and has_bfloat16(device):
+    "Mixed precision, or plain float32, also where torch would round a convolution's inputs to TF32"
+    if settle_precision(precision, device) == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return _no_tf32() if device.type == "cuda" else nullcontext()
 

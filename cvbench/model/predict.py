@@ -25,7 +25,7 @@ from ..core.tasks import get_task
 from ..core.types import Target
 from .backbones import Transform, normalise
 from .models import Model, load_model
-from .pixels import autocast, forward_batch, pick_device
+from .pixels import autocast, forward_batch, pick_device, settle_precision
 from .shards import ForwardShard, check_place, list_shards, run_shards
 
 # %% ../../nbs/29_model.predict.ipynb #predict
@@ -36,7 +36,7 @@ def predict(
     path: str | Path | None = None,  # Parquet file to write; in the run's folder, or the store, by default
     batch_size: int | None = None,  # Images a forward pass; by default as many as are quickest
     threshold: float = 0.5,  # Multi-label: a class is predicted from this probability on
-    precision: str = "fp32",  # auto: bfloat16 where the hardware has it; fp32 is the exact one
+    precision: str = "fp32",  # The exact one; bf16, or auto for bf16 where the hardware has it
     device: str | None = None,  # auto, cpu, cuda …; from settings by default
     on: str = "local",  # local, or ray: on all machines of a Ray cluster
 ) -> Predictions:
@@ -47,17 +47,15 @@ def predict(
     run = model if isinstance(model, Run) else None
     if not isinstance(model, Model):
         model = load_model(model)
-    model_id, asked = (
-        model.id,
-        {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision},
-    )
+    target, model_id = pick_device(device), model.id
+    precision = settle_precision(precision, target)
+    asked = {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision}
     own, path = path is None, Path(path or _default_path(run, model_id, ds))
     if (old := _look_up(path, model_id, asked, own)) is not None:
         return old
     origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
     files, todo = list_shards(parts, len(ds), _PART)
-    target = pick_device(device)
     scorer = Scorer(model, str(target), precision)
     work = ForwardShard(ds, scorer, parts, _PART, batch_size or forward_batch(target, scorer.transform.size))
     try:
@@ -102,7 +100,7 @@ class Scorer:
 
     model: Model
     device: str = "cpu"
-    precision: str = "fp32"  # auto: bfloat16 where the hardware has it
+    precision: str = "fp32"  # fp32 or bf16
     lanes: int = 1  # Threads to call it from
 
     @property

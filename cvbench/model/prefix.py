@@ -23,7 +23,7 @@ from ..core.settings import load_settings
 from .backbones import find_blocks, hash_forward, hash_state
 from .models import Model
 from .parts import Part, frozen_blocks, take_parts, untouched
-from .pixels import Pixels, autocast, count_views, forward_batches, has_bfloat16
+from .pixels import Pixels, autocast, count_views, forward_batches, settle_precision
 from .products import count_operations
 
 # %% ../../nbs/26_model.prefix.ipynb #Split
@@ -163,16 +163,17 @@ class Activations:
         views: int = 1,  # Draws below this number are kept
         augment: str = "none",
         seed: int = 0,
-        precision: str = "fp32",  # Of the computation: fp32, or auto for bfloat16 where the hardware has it
+        precision: str = "fp32",  # Of the computation: fp32 or bf16; auto for bf16 where the hardware has it
         tell: Callable[[str], None] = say,  # Hears why something could not be kept
         source: "Activations | None" = None,  # Of an earlier cut, to go on from instead of the pixels
     ):
         self.split, self.pixels, self.device, self.dtype, self.views = split, pixels, device, dtype, views
-        self.augment, self.seed, self.precision, self.tell, self.source = augment, seed, precision, tell, source
+        self.augment, self.seed, self.tell, self.source = augment, seed, tell, source
+        self.precision = settle_precision(precision, device)
         self.arrays: dict[int, LazyArray | None] = {}
         self.earlier: dict[int, tuple[Any, nn.Module]] = {}
         self.key = {"images": pixels.content, "transform": asdict(pixels.transform)} | split.key
-        self.key["precision"] = "bf16" if precision == "auto" and has_bfloat16(device) else "fp32"
+        self.key["precision"] = self.precision
         if source and source.dtype == "float16":
             self.key["from"] = [source.split.cut, source.dtype]
 

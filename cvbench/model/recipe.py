@@ -17,7 +17,7 @@ import torch
 from .adapters import LinearProbe
 from .models import Model
 from .parts import frozen_blocks
-from .pixels import augmentations, count_views
+from .pixels import augmentations, count_views, pick_device, settle_precision
 
 # %% ../../nbs/26_model.recipe.ipynb #Recipe
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Recipe:
     head_start: bool = True  # Fit the head to the frozen features first (Kumar et al. 2022)
     average: float = 0.15  # What is judged and kept is an exponential average of the weights over about this share of the steps; 0 for the last ones
     patience: int | None = None  # Stop after so many epochs without a better one
-    precision: str = "auto"  # auto (bfloat16 where the hardware has it) or fp32
+    precision: str = "auto"  # auto (bf16 where the hardware has it), bf16 or fp32
     seed: int = 0  # Of order, augmentation and dropout
 
     def __post_init__(self):
         for name, allowed in (
             ("augment", tuple(augmentations)), ("balance", ("none", "loss", "sampler")),
-            ("precision", ("auto", "fp32")), ("cache", ("auto", "fp16", "fp32", "off")),
+            ("precision", ("auto", "bf16", "fp32")), ("cache", ("auto", "fp16", "fp32", "off")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -86,14 +86,16 @@ def settle_recipe(
     recipe: Recipe,
     model: Model,
     ds,  # Data set
+    device: torch.device | None = None,  # That trains; from settings by default
     **changes: Any,  # Fields of the recipe to change
 ) -> Recipe:
-    "The recipe as this model is trained by it, `views` included; raises `ValueError` where there is nothing to train on"
+    "The recipe as this model is trained by it, `views` and `precision` included; raises `ValueError` where there is nothing to train on"
     recipe = change_recipe(recipe, **changes)
     if "train" not in ds.splits:
         raise ValueError(
             f"{ds.ref} has the splits {sorted(ds.splits)}, but training needs one called train. Run assign_splits and commit again."
         )
+    recipe = replace(recipe, precision=settle_precision(recipe.precision, device or pick_device()))
     if recipe.views is not None:
         return recipe
     return replace(recipe, views=0 if frozen_blocks(model.net.encoder) == 0 else 4)

@@ -650,10 +650,17 @@ class Sweep:
         return _compare(a, b, len(tried) - 1)
 
     @property
+    def differs_by_seed_alone(self) -> bool:
+        "Whether the best trial has the default's values but for the seed: what it gained is then luck, however much it is"
+        done, best = self.table[self.table.trial == 0], self._best_row
+        default = None if done.empty else done.iloc[0]
+        return default is not None and best.trial != 0 and all(best[n] == default[n] for n in self.names if n != "seed")
+
+    @property
     def beats_default(self) -> bool:
-        "Whether the best is better than the default by more than noise"
+        "Whether the best values are better than the default's by more than noise; another seed alone never is"
         c = self.comparison
-        return c is not None and c["p"] < 0.05 and c["low"] > 0
+        return c is not None and c["p"] < 0.05 and c["low"] > 0 and not self.differs_by_seed_alone
 
     @property
     def sentence(self) -> str:
@@ -687,10 +694,17 @@ def _describe(sweep: "Sweep") -> str:
         f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({c['test']} p = {c['p']:.2g}); "
         "interval and p allow for the best being picked among all trials. "
     )
+    if sweep.differs_by_seed_alone:
+        return (
+            head
+            + "Warning: they differ in the seed alone, so whatever the difference, it is the luck of one training and no better setting. "
+            "Keep the default; where seeds differ this much, train longer or at a lower rate."
+        )
     if sweep.beats_default:
         return (
             head
-            + "It is better than the default by more than noise; its own accuracy is flattered by the choice, so confirm it on the test images."
+            + "It is better than the default by more than noise of the images; each was trained once, so another seed may say otherwise. "
+            "Its own accuracy is flattered by the choice: confirm it on the test images."
         )
     return (
         head

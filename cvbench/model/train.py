@@ -238,7 +238,8 @@ def train(
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> Run:  # Finished
     "Adapt a model to a data set"
-    recipe = settle_recipe(recipe, model, ds, **changes)
+    place = _own_device(device)
+    recipe = settle_recipe(recipe, model, ds, place, **changes)
     start = own_state(model.net)
     config = {
         "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
@@ -255,7 +256,7 @@ def train(
     wait_for_workers()
     if not done:
         with track(run, (tracker or load_settings().tracker) if first else "off", group) as log:
-            goal, hear, place = objective or Objective(), on_epoch or (lambda entry: None), _own_device(device)
+            goal, hear = objective or Objective(), on_epoch or (lambda entry: None)
             try:
                 with torch.random.fork_rng([place] if place.type == "cuda" else []):
                     _run(model, ds, recipe, goal, place, run, log, hear, quiet)
@@ -420,6 +421,7 @@ def _finish(
     summary = {"model_id": model.id, "epochs": at.epoch, "best_epoch": at.best_epoch, "seconds": round(at.seconds, 2)}
     summary |= {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": job.recipe.precision,
         "cache": plan.sentence,
     }
     summary |= {
