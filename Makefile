@@ -31,7 +31,7 @@ test: $(READY)  ## Run every notebook and every test
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --durations=10
 
 PART ?= all
-nightly: $(READY)  ## What is long by nature: make nightly PART=arithmetic (or families, intervals, slices, stress)
+nightly: $(READY)  ## What is long by nature: make nightly PART=arithmetic (or families, intervals, slices)
 	@$(BIN)/python tests/nightly.py $(PART)
 
 lab: $(READY)  ## Open JupyterLab on the quickstart

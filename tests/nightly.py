@@ -31,7 +31,7 @@ VARIANTS = {
     "no AVX512, two threads": NO_AVX512 | {"OMP_NUM_THREADS": "2"},
     "no AVX": NO_AVX,
 }
-PARTS = ("arithmetic", "families", "intervals", "slices", "stress")
+PARTS = ("arithmetic", "families", "intervals", "slices")
 
 
 def run_tests(name: str, *options: str, **env: str) -> bool:

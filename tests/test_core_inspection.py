@@ -25,6 +25,9 @@ from cvbench.core.types import decode_rle
 N, SIZE = 420, 64
 
 
+pytestmark = pytest.mark.xdist_group("inspection")  # what it draws is drawn once
+
+
 @lru_cache
 def line(**options) -> tuple:
     return tuple(make_inspection(options.pop("n", N), size=options.pop("size", SIZE), **options))

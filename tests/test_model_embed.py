@@ -23,7 +23,10 @@ from cvbench.model.backbones import create_backbone, hash_state, load_square, no
 from cvbench.model.embed import embed
 from cvbench.model.pixels import has_bfloat16
 
-pytestmark = pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # torch's exporter forks, without lance
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:lance is not fork-safe"),  # torch's exporter forks, without lance
+    pytest.mark.xdist_group("engines"),  # its first export takes seconds
+]
 FAST = [n for n in g.engines if n != "torch" and g.find_engine(n)]
 
 
@@ -98,9 +101,12 @@ def test_a_models_encoder_is_the_adapted_one(engine, adapter):
     np.testing.assert_allclose(features_of(made), want, rtol=1e-3, atol=2e-5)
 
 
+FAMILIES = ("swin_tiny_patch4_window7_224", "mobilenetv3_small_100", "efficientnet_b0", "regnetx_002", "levit_128s", "mixer_s32_224")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "name",
-    ["resnet10t", "convnext_atto", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.nightly("families"))],
+    ["resnet10t", "convnext_atto", *(pytest.param(name, marks=pytest.mark.nightly("families")) for name in FAMILIES)],
 )
 def test_other_architectures_are_exported_too(name, tmp_path):
     if not FAST:

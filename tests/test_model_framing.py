@@ -199,6 +199,7 @@ def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_stu
     assert load_model(taught).backbone.transform.squash and load_model(run).backbone.transform.squash
 
 
+@pytest.mark.xdist_group("engines")
 def test_a_model_of_another_size_is_exported_and_embeds_alike(pocket):
     ds = strips(4, n=24)
     model = create_model(reframe(pocket, replace(pocket.transform, size=144)), ds, adapter=LoRA())

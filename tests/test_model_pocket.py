@@ -198,15 +198,22 @@ def test_bootstrap_agrees_with_counting(benchmark):
         assert np.percentile(scores[1] - scores[0], 97.5) < 0
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize("pretrained", [True, False])
-def test_probe_beats_untrained_and_pixels_where_it_was_never_trained(benchmark, monkeypatch, pretrained):
+@pytest.fixture(scope="module")
+def photos(benchmark):
+    "Every second photo of the real set, as the benchmark reads it"
     if not (SHARED / "clothing_small").is_dir():
         pytest.skip("the real photos of clothing_small are not in the folder of shared data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "SHARED", SHARED)
+        return benchmark.read_clothing_small(every=2)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_probe_beats_untrained_and_pixels_where_it_was_never_trained(benchmark, photos, monkeypatch, pretrained):
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
-    monkeypatch.setattr(benchmark, "SHARED", SHARED)
     monkeypatch.setattr(benchmark, "PENALTIES", (1e-3, 1e-2))
-    data = benchmark.read_clothing_small(every=2)
+    data = photos
     order = np.random.default_rng(0).permutation(len(data.labels))
     data.split = np.select([order < 800, order < 1000], ["train", "val"], "test")
     if not pretrained:

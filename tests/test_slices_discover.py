@@ -572,16 +572,16 @@ def line(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVBENCH_STORE", str(tmp_path_factory.mktemp("line") / "store"))
-        ds = commit(inspection.make_inspection(2400, frames=1), name="line")
-        recipe = {"epochs": 4, "lr": 3e-3, "batch_size": 16, "label_smoothing": 0.1, "augment": "none"}
-        run = train(create_model("pocket_vit", ds, adapter=LoRA(blocks=4)), ds, quiet=True, **recipe)
+        ds = commit(inspection.make_inspection(4000, frames=1), name="line")
+        recipe = {"epochs": 5, "lr": 3e-3, "batch_size": 16, "label_smoothing": 0.1, "augment": "none"}
+        run = train(create_model("pocket_vit", ds, adapter=LoRA()), ds, quiet=True, **recipe)
         test = ds.split("test")
         ev = evaluate(predict(run, test), 50)
         yield ds, ev, read_features(run, test, ev.samples["sample_id"].tolist())
 
 
 @pytest.mark.xdist_group("line")
-@pytest.mark.slow
+@pytest.mark.nightly("slices")
 def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
     ds, ev, _ = line
     report = discover_slices(ev, ds, properties=False)
@@ -595,7 +595,7 @@ def test_the_weak_slice_of_the_inspection_line_is_found_and_named(line):
 
 
 @pytest.mark.xdist_group("line")
-@pytest.mark.slow
+@pytest.mark.nightly("slices")
 def test_and_by_embeddings_with_the_metadata_hidden(line):
     from cvbench.core.inspection import weak_slice_rule
 

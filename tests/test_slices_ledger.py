@@ -507,10 +507,10 @@ def test_the_table_has_the_latest_numbers():
     assert isinstance(table, pd.DataFrame) and table["model"][0] == "two" and table["error"][0] < 0.2
 
 
-# The whole loop, with training
+# The whole loop, with training; in every run of the tests the tutorial weak_slices goes through one
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("slices")
 def test_a_model_mends_a_slice_and_a_later_one_loses_it_again(store):
     from cvbench.core.inspection import make_inspection
     from cvbench.core.types import Target

@@ -240,6 +240,9 @@ def train(
     "Adapt a model to a data set"
     place = _own_device(device)
     recipe = settle_recipe(recipe, model, ds, place, **changes)
+    sum_over_workers(able := torch.tensor([float(recipe.precision == "bf16")]))
+    if able.item() < join_workers()[1]:  # workers on different machines take what all of them have
+        recipe = replace(recipe, precision="fp32")
     start = own_state(model.net)
     config = {
         "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
