@@ -978,6 +978,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cvbench.model.embed._find_encoder': ('model.embed.html#_find_encoder', 'cvbench/model/embed.py'),
                                      'cvbench.model.embed._look_up': ('model.embed.html#_look_up', 'cvbench/model/embed.py'),
                                      'cvbench.model.embed._newest': ('model.embed.html#_newest', 'cvbench/model/embed.py'),
+                                     'cvbench.model.embed._settle': ('model.embed.html#_settle', 'cvbench/model/embed.py'),
                                      'cvbench.model.embed.embed': ('model.embed.html#embed', 'cvbench/model/embed.py')},
             'cvbench.model.engines': { 'cvbench.model.engines.Engine': ('model.engines.html#engine', 'cvbench/model/engines.py'),
                                        'cvbench.model.engines.Engine.__call__': ( 'model.engines.html#engine.__call__',

@@ -242,6 +242,7 @@ def test_bfloat16_stays_near_and_fp32_is_never_bfloat16(engine, monkeypatch, cap
     ds, backbone = commit(make_inspection(12, frames=1), name="few"), create_backbone("pocket_vit")
     want, native = by_hand(ds, backbone.module, backbone.transform), has_bfloat16(torch.device("cpu"))
     made = embed(ds, backbone, engine=engine)
+    native = native and engine != "onnxruntime"  # which computes in fp32 everywhere
     assert f"in {'bf16' if native else 'fp32'} by" in capsys.readouterr().out
     assert g.measure_difference(features_of(made), want) < g._TOLERANCE["bf16"]
     exact = embed(made, backbone, engine=engine, column="exact", precision="fp32")
@@ -251,8 +252,8 @@ def test_bfloat16_stays_near_and_fp32_is_never_bfloat16(engine, monkeypatch, cap
         with pytest.raises(ValueError, match="made with another precision"):
             embed(exact, backbone, precision="fp32")
     else:
-        with pytest.raises(ValueError, match="does not compute in bf16"):
-            embed(exact, backbone, precision="bf16", column="more")
+        with pytest.raises(ValueError, match="does not compute in bf16|computes in fp32"):
+            embed(exact, backbone, precision="bf16", engine=engine, column="more")
 
 
 def test_an_engine_that_answers_with_another_number_of_rows_is_refused(monkeypatch, capsys):

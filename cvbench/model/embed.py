@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..core.files import fingerprint
@@ -48,7 +49,7 @@ def embed(
     target = pick_device(device)
     _check_asked(engine, target.type, on, column)
     encoder, transform, about = _find_encoder(backbone)
-    about |= {"precision": settle_precision(precision, target), "split": ds.only or ""}
+    about |= {"precision": _settle(engine, precision, target), "split": ds.only or ""}
     either = ("precision",) if precision == "auto" else ()
     if (found := _look_up(ds, column, about, either)) is not None:
         return found
@@ -97,6 +98,15 @@ def _check_asked(engine: str, device: str, on: str, column: str) -> None:
         raise ValueError(
             f"engine {engine!r} runs on the CPU, and the device is {device}. Pass device='cpu', or engine='torch'."
         )
+
+# %% ../../nbs/29_model.embed.ipynb #settle
+def _settle(engine: str, precision: str, device: torch.device) -> str:
+    "The precision of an engine: ONNX Runtime computes in fp32 wherever it runs"
+    if engine == "onnxruntime" and precision == "bf16":
+        raise ValueError(
+            "engine 'onnxruntime' computes in fp32. Pass precision='fp32', or engine='openvino' or 'torch'."
+        )
+    return "fp32" if engine == "onnxruntime" else settle_precision(precision, device)
 
 # %% ../../nbs/29_model.embed.ipynb #find-encoder
 def _find_encoder(backbone) -> tuple[nn.Module, Transform, dict[str, Any]]:

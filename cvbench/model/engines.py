@@ -259,7 +259,8 @@ def choose_engine(
 
 # %% ../../nbs/28_model.engines.ipynb #fastest
 def _fastest(usual: Engine, folder: Path, squares: np.ndarray, want: np.ndarray, images: int) -> tuple[Engine, str]:
-    if not (there := [n for n in engines if n != "torch" and find_engine(n)]):
+    able = [n for n in engines if n != "torch" and (n, usual.precision) != ("onnxruntime", "bf16")]  # which has none
+    if not (there := [n for n in able if find_engine(n)]):
         return usual, "torch, the only one installed (pip install cvbench[fast] brings two faster ones)"
     speeds, notes = folder / f"speed-{_machine(there, usual.precision)}.json", []
     known = read_json(speeds)["rates"] if speeds.is_file() else {}
