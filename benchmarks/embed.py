@@ -4,7 +4,7 @@
 
 Methods in turn within each round, one process. By hand: the photos are read from their files, decoded by the same function
 in threads ahead of the engine, and the features stay in memory. `embed` reads from the data set, checks its engine against
-torch, writes shards and adds the column: all of it is in its time, but for the first call, which exports the encoder and
+torch, writes shards and adds the column: all of it is in its time (in float32, as the others compute), but for the first call, which exports the encoder and
 measures the engines and is shown apart. The smaller shape gets all images, the larger ones half. A ratio is ours by the
 fastest of the others within a round. CPU time says what a method takes where other work disturbs the clock, `difference` how
 far its features are from torch's, relative to their length. The last line is JSON.
@@ -110,7 +110,7 @@ def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Pa
         run(feed(files[:BATCH], backbone.transform))
     usual, own._FIND_OUT = own._FIND_OUT, 0.0  # compare the engines, however small the set
     start = time.perf_counter()
-    made = embed(ds, backbone, column="first")
+    made = embed(ds, backbone, column="first", precision="fp32")
     first, out, rates, own._FIND_OUT = time.perf_counter() - start, {}, {}, usual
     cpu: dict[str, list[float]] = {}
 
@@ -122,7 +122,7 @@ def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Pa
         return value
 
     for k in range(rounds):
-        made = clocked("embed", lambda ds=made, k=k: embed(ds, backbone, column=f"round{k}"))
+        made = clocked("embed", lambda ds=made, k=k: embed(ds, backbone, column=f"round{k}", precision="fp32"))
         for name, run in hand.items():
             out[name] = clocked(name, lambda run=run: run(feed(files, backbone.transform)))
         print(f"  round {k + 1}  " + "  ".join(f"{n} {r[-1]:.1f}" for n, r in rates.items()), flush=True)
