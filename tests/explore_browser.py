@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import lacking
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "cvbench/explore/static"
@@ -44,7 +45,7 @@ def chromium():
         try:
             browser = p.chromium.launch(executable_path=found, args=flags)
         except Exception as e:  # no browser at all
-            pytest.skip(f"no Chromium: run playwright install chromium, or apt-get install chromium ({str(e)[:80]})")
+            lacking(f"no Chromium: run playwright install chromium, or apt-get install chromium ({str(e)[:80]})")
         yield browser
         browser.close()
 

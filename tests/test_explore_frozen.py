@@ -9,6 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from conftest import lacking
 from explore_browser import (
     BUNDLE,
     ROOT,
@@ -451,7 +452,7 @@ def test_secrets_in_the_data_do_not_leave(monkeypatch):
 def test_the_bundle_is_built_from_its_source(tmp_path):
     node, npm, source = shutil.which("node"), shutil.which("npm"), ROOT / "nbs/explore"
     if not (node and npm):
-        pytest.skip("node and npm are not installed: the bundle cannot be built again")
+        lacking("node and npm are not installed: the bundle cannot be built again")
     work = tmp_path / "nbs/explore"
     shutil.copytree(source, work, ignore=shutil.ignore_patterns("node_modules"))
     if (source / "node_modules").is_dir():
@@ -461,7 +462,7 @@ def test_the_bundle_is_built_from_its_source(tmp_path):
             [npm, "ci", "--no-audit", "--no-fund"], cwd=work, capture_output=True, text=True, timeout=300
         )
         if got.returncode:
-            pytest.skip(f"npm ci does not work here: {got.stderr[-200:]}")
+            lacking(f"npm ci does not work here: {got.stderr[-200:]}")
     out = tmp_path / "out"
     subprocess.run([node, "build.js", str(out)], cwd=work, check=True, timeout=120)
     for name in ("cockpit.js", "cockpit_frozen.js", "cockpit.css"):

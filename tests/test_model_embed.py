@@ -225,6 +225,8 @@ def test_bad_use_is_told():
         embed(ds, engine="tensorrt")
     with pytest.raises(ValueError, match="precision 'int8' is not known"):
         embed(ds, precision="int8")
+    with pytest.raises(ValueError, match="precision 'int8' is not known"):
+        embed(ds, precision="int8", engine=FAST[0] if FAST else "torch")
     with pytest.raises(ValueError, match="on='mars' is not known"):
         embed(ds, on="mars")
     for name in ("image", "a.b", "_x", ""):

@@ -106,7 +106,8 @@ def _settle(engine: str, precision: str, device: torch.device) -> str:
         raise ValueError(
             "engine 'onnxruntime' computes in fp32. Pass precision='fp32', or engine='openvino' or 'torch'."
         )
-    return "fp32" if engine == "onnxruntime" else settle_precision(precision, device)
+    settled = settle_precision(precision, device)
+    return "fp32" if engine == "onnxruntime" else settled
 
 # %% ../../nbs/29_model.embed.ipynb #find-encoder
 def _find_encoder(backbone) -> tuple[nn.Module, Transform, dict[str, Any]]:
