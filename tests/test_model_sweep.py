@@ -236,10 +236,10 @@ def test_the_hopeless_are_pruned_and_the_good_are_not(pruner, tmp_path):
             _trial(study, 1e-3, [0.5, 0.6, 0.7, 0.8, 0.85])
         _trial(study, 1e-3, [0.5, 0.65, 0.75, 0.82, 0.9])
         if pruner == "none":
-            _trial(study, 1.0, [0.1, 0.1, 0.1, 0.1, 0.1])
+            _trial(study, 1.0, [0.95, 0.1, 0.1, 0.1, 0.1])  # a good head start, then ruin
         else:
             with pytest.raises(optuna.TrialPruned):
-                _trial(study, 1.0, [0.1, 0.1, 0.1, 0.1, 0.1])
+                _trial(study, 1.0, [0.95, 0.1, 0.1, 0.1, 0.1])  # a good head start, then ruin
 
 
 def test_a_trial_that_ruins_the_network_is_pruned_and_leaves_no_checkpoint(store):

@@ -390,7 +390,7 @@ def _watch(job: _Job, trial: Any, epochs: int) -> Callable[[dict], None]:
                 f"no image of the split val of {job.ds.ref} is labelled, so trials cannot be compared. Label some and commit again."
             )
         with _lock(job.path / "lock"):
-            if entry["epoch"] not in seen:
+            if entry["epoch"] and entry["epoch"] not in seen:
                 trial.report(entry["val_accuracy"], entry["epoch"])
             hopeless = 0 < entry["epoch"] < epochs and trial.user_attrs["trial"] > 0 and trial.should_prune()
         if hopeless:
