@@ -63,7 +63,7 @@ def draw(n: int, values: tuple[int, ...], seed: int, loss: bool = False, plant: 
 
 
 def run_cvbench(codes: np.ndarray, error: np.ndarray, how: dict) -> tuple[float, list]:
-    from cvbench.slices.conditions import find_conditions
+    from cvbench.slices.rule_search import find_conditions
 
     table = pd.DataFrame({f"c{i}": [f"v{v}" for v in column] for i, column in enumerate(codes.T)})
     start = time.process_time()

@@ -84,7 +84,7 @@ def own(make):
 
 def methods() -> dict:
     try:
-        from cvbench.slices import regions
+        from cvbench.slices import cluster_search as regions
     except ImportError:  # In the Python of the peers
         return {"domino": domino, "sliceguard": sliceguard}
     k_means = [(f"k-means {k}", own(partial(regions.KMeansFinder, clusters=k))) for k in (25, 50, 100)]

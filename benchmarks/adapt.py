@@ -102,12 +102,12 @@ def run_cvbench(job: dict) -> dict:
     import peft  # noqa: F401  loaded by the adapters on first use; the clock starts after the imports
 
     from cvbench.data.dataset import checkout
+    from cvbench.inference.predict import predict
     from cvbench.model.adapters import LinearProbe, LoRA
     from cvbench.model.models import create_model
-    from cvbench.model.predict import predict
-    from cvbench.model.recipe import Recipe
-    from cvbench.model.recipes import choose
-    from cvbench.model.train import train
+    from cvbench.search.presets import choose
+    from cvbench.training.recipe import Recipe
+    from cvbench.training.train import train
 
     start, used, epochs = time.perf_counter(), cpu_seconds(), []
 
@@ -143,8 +143,8 @@ def run_cvbench_sweep(job: dict) -> dict:
 
     from cvbench.data.dataset import checkout
     from cvbench.model.adapters import LoRA
-    from cvbench.model.recipe import Recipe
-    from cvbench.model.sweep import sweep
+    from cvbench.search.sweep import sweep
+    from cvbench.training.recipe import Recipe
 
     start = time.perf_counter()
     space = {k: v if isinstance(v, list) else (v["low"], v["high"], "log") for k, v in job["space"].items()}
@@ -167,8 +167,8 @@ def work(file: str) -> None:
     job = json.loads(Path(file).read_text())
     torch.set_num_threads(job["threads"])
     if job["method"].startswith("cvbench"):  # neither side loads the other's libraries
-        import cvbench.model.recipes
-        import cvbench.model.sweep  # noqa: F401
+        import cvbench.search.presets
+        import cvbench.search.sweep  # noqa: F401
 
         methods = {"cvbench": run_cvbench, "cvbench sweep": run_cvbench_sweep}
     else:
@@ -368,7 +368,7 @@ def flops(backbone: str, blocks: int) -> dict[str, float]:
 
 def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, float, float]:
     "Operations of an epoch, of one that reads the frozen part and does of the last block what the head reads, of the frozen part"
-    from cvbench.model.pixels import count_views
+    from cvbench.model.preprocessing import count_views
 
     k = job["blocks"]
     f, less = flops(job["backbone"], k), flops(job["backbone"], max(0, k - 1))
@@ -546,7 +546,7 @@ def paired(test: list[dict], theirs: list, ours: list) -> tuple[float, float]:
 
 def sentence(theirs, ours) -> str:
     "cvbench's own verdict on the first round, photos of one source taken together"
-    from cvbench.evaluate.compare import compare
+    from cvbench.evaluation.compare import compare
 
     repeated = len(set(theirs.table["source"].to_pylist())) < len(theirs)
     return compare(theirs, ours, group="source" if repeated else None).sentence
@@ -635,7 +635,7 @@ def natural_precision() -> str:
     "bf16 where the processor computes in it"
     import torch
 
-    from cvbench.model.pixels import has_bfloat16
+    from cvbench.model.preprocessing import has_bfloat16
 
     return "bf16" if has_bfloat16(torch.device("cpu")) else "fp32"
 

@@ -14,12 +14,12 @@ import torch
 
 from cvbench.core.inspection import make_inspection
 from cvbench.data.dataset import commit
-from cvbench.evaluate.compare import compare
-from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluation.compare import compare
+from cvbench.evaluation.evaluate import evaluate
+from cvbench.inference.predict import predict
 from cvbench.model.adapters import IA3, DoRA, FullFineTune, LinearProbe, LoRA, VisualPrompt
 from cvbench.model.models import create_model, what_trains
-from cvbench.model.predict import predict
-from cvbench.model.train import train
+from cvbench.training.train import train
 
 PLAN = {
     "linear probe": (LinearProbe(), True),

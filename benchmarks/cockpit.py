@@ -273,8 +273,8 @@ SETUP = """
 import time
 import numpy as np
 from cvbench.core.predictions import load_predictions
-from cvbench.evaluate.evaluation import evaluate
-from cvbench.explore.cockpit import explore
+from cvbench.evaluation.evaluate import evaluate
+from cvbench.cockpit.widget import explore
 ev = evaluate(load_predictions("{home}/preds.parquet"), n_boot=20)
 features = {features}
 """
@@ -293,7 +293,7 @@ def wait(condition: Callable, what: str, seconds: float = 180):
 @contextmanager
 def opened(browser, home: Path, features: str = "None", more: str = "") -> Iterator:
     "A JupyterLab whose notebook has run its first cell; a function runs the second and says how long it took"
-    from explore_browser import Lab
+    from cockpit_browser import Lab
 
     shutil.rmtree(home / "store/cache", ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -498,9 +498,9 @@ def measure_spotlight(browser, args, home: Path) -> dict:
 
 
 def measure_frozen(browser, args) -> dict:
+    from cvbench.cockpit.widget import explore
     from cvbench.core.predictions import load_predictions
-    from cvbench.evaluate.evaluation import evaluate
-    from cvbench.explore.cockpit import explore
+    from cvbench.evaluation.evaluate import evaluate
 
     home = prepare(args.frozen, args.folder)
     ev = evaluate(load_predictions(home / "preds.parquet"), n_boot=20)
@@ -607,7 +607,7 @@ def main() -> None:
         ):
             make()
         return
-    from explore_browser import chromium
+    from cockpit_browser import chromium
 
     done: dict = {}
     with chromium() as browser:

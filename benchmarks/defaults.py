@@ -45,8 +45,8 @@ WITHOUT = {"average": {"average": 0.0}, "framing": {"framing": "own"}}  # What `
 
 def train_one(ds, backbone: str, seed: int, **changes) -> dict:
     "Accuracy on val after every epoch, and on test of what is kept"
-    from cvbench.model.predict import predict
-    from cvbench.model.recipes import adapt
+    from cvbench.inference.predict import predict
+    from cvbench.search.presets import adapt
 
     model, run = adapt(open_backbone(backbone), ds, seed=seed, tracker="off", say=lambda text: None, **changes)
     test, seen = predict(model, ds.split("test")).table, model.backbone.transform

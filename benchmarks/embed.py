@@ -97,9 +97,9 @@ def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Pa
     "Images a second of every method in every round"
     from cvbench.core.types import Sample
     from cvbench.data.dataset import commit
-    from cvbench.model import engines as own
+    from cvbench.inference import runtimes as own
+    from cvbench.inference.embed import embed
     from cvbench.model.backbones import create_backbone
-    from cvbench.model.embed import embed
 
     backbone = create_backbone(shape, pretrained=False)
     ds = commit((Sample(str(f)) for f in files), "photos", store=folder / "store")

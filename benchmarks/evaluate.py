@@ -21,7 +21,7 @@ import numpy as np
 
 from cvbench.core.predictions import make_predictions
 from cvbench.core.runs import code_version
-from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluation.evaluate import evaluate
 
 N_BOOT = 1000
 
@@ -93,7 +93,7 @@ def compare_speed(n: int, k: int, few: int, rounds: int) -> dict:
 
 def measure_coverage(sets: int) -> list[dict]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from evaluate_simulation import Design, coverage
+    from evaluation_simulation import Design, coverage
 
     rare = (0.6, 0.2, 0.1, 0.07, 0.03)
     designs = {

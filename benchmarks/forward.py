@@ -18,8 +18,8 @@ import timm
 import torch
 
 from cvbench.model.backbones import create_backbone
-from cvbench.model.parts import take_parts
-from cvbench.model.pixels import autocast, forward_batch, has_bfloat16
+from cvbench.model.partition import take_parts
+from cvbench.model.preprocessing import autocast, forward_batch, has_bfloat16
 
 CPU = torch.device("cpu")
 

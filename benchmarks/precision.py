@@ -47,12 +47,12 @@ def backbone():
 def measure(samples: list, precision: str, args: argparse.Namespace) -> dict:
     "Seconds, the test answers of an adapted model, and features by engine, in a fresh store"
     from cvbench.data.dataset import commit
+    from cvbench.inference.embed import embed
+    from cvbench.inference.predict import predict
+    from cvbench.inference.runtimes import engines, find_engine
     from cvbench.model.adapters import LoRA
-    from cvbench.model.embed import embed
-    from cvbench.model.engines import engines, find_engine
     from cvbench.model.models import create_model
-    from cvbench.model.predict import predict
-    from cvbench.model.train import train
+    from cvbench.training.train import train
 
     os.environ["CVBENCH_STORE"] = tempfile.mkdtemp(dir=args.folder)
     ds = commit(samples, name="photos")
@@ -109,7 +109,7 @@ def difference(pairs: list[tuple[dict, dict]]) -> dict[str, float]:
 def main() -> None:
     import torch
 
-    from cvbench.model.pixels import has_bfloat16
+    from cvbench.model.preprocessing import has_bfloat16
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)

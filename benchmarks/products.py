@@ -16,7 +16,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from cvbench.model.products import product
+from cvbench.model.matmul import product
 
 LAYERS = {"vit_tiny": 192, "vit_small": 384}
 

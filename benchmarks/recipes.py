@@ -41,10 +41,10 @@ def name_row(row: dict) -> str:
 def try_candidate(name: str, backbone: str, data: dict, candidate: dict, epochs: int) -> dict:
     "Train one candidate; accuracy on val and test, seconds, trained parameters"
     from cvbench.data.dataset import checkout
+    from cvbench.inference.predict import predict
     from cvbench.model.adapters import make_adapter
     from cvbench.model.models import create_model
-    from cvbench.model.predict import predict
-    from cvbench.model.train import train
+    from cvbench.training.train import train
 
     ds = checkout(data["ref"])
     options = {k: v for k, v in candidate.items() if k in ("blocks", "r") and v is not None}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ["CVBENCH_TRACKER"] = "off"
-NUMERIC = ("test_core_inspection", "test_evaluate", "test_explore_frozen", "test_explore_table", "test_model", "test_slices", "test_walk")  # fmt: skip
+NUMERIC = ("test_core_inspection", "test_evaluation", "test_cockpit_standalone", "test_cockpit_table", "test_model")
+NUMERIC += ("test_inference", "test_training", "test_search", "test_slices", "test_walk")
 SHARED = Path(os.environ.get("CVBENCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from cvbench.cli import app, main
+from cvbench.cli.main import app, main
 from cvbench.model.adapters import LinearProbe, LoRA
 
 ROOT = Path(__file__).parents[1]
-CVBENCH = [sys.executable, "-c", "from cvbench.cli import main; main()"]
+CVBENCH = [sys.executable, "-c", "from cvbench.cli.main import main; main()"]
 
 
 def cvbench(*args, cwd=ROOT, **env):
@@ -40,7 +40,7 @@ def inside(*args, **env):
 
 
 def test_help_is_light_and_lists_the_commands():
-    code = "import sys; sys.argv = ['cvbench', '--help']\nfrom cvbench.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = "import sys; sys.argv = ['cvbench', '--help']\nfrom cvbench.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "heavy = {'torch', 'numpy', 'pandas', 'lance', 'sklearn', 'matplotlib', 'IPython'} & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -170,12 +170,12 @@ def test_accepting_what_is_not_there_says_where_it_was_looked_for(source, name, 
 def test_a_damaged_file_of_weights_is_one_line(monkeypatch, capsys, tmp_path):
     from safetensors.torch import load_file
 
-    import cvbench.cli
+    import cvbench.cli.main
 
     (tmp_path / "model.safetensors").write_bytes(b"not weights, but words")
-    monkeypatch.setattr(cvbench.cli, "app", lambda: load_file(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(cvbench.cli.main, "app", lambda: load_file(tmp_path / "model.safetensors"))
     with pytest.raises(SystemExit):
-        cvbench.cli.main()
+        cvbench.cli.main.main()
     assert capsys.readouterr().err.startswith("cvbench: Error while deserializing header")
 
 
@@ -206,8 +206,8 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
 def test_an_option_of_the_adapter_counts_where_it_is_0_too(command, monkeypatch):
     asked, nothing = [], SimpleNamespace(why="", adapter="", recipe="", estimate="")
     monkeypatch.setattr("cvbench.data.dataset.checkout", lambda data: data)
-    monkeypatch.setattr("cvbench.model.recipes.choose", lambda *a, **k: asked.append(k["adapter"]) or nothing)
-    monkeypatch.setattr("cvbench.walk.walk", lambda *a, **k: asked.append(k["adapter"]))
+    monkeypatch.setattr("cvbench.search.presets.choose", lambda *a, **k: asked.append(k["adapter"]) or nothing)
+    monkeypatch.setattr("cvbench.flows.walk.walk", lambda *a, **k: asked.append(k["adapter"]))
 
     def call(*options):
         return CliRunner().invoke(app, [*command, *options]).exception

@@ -36,8 +36,8 @@ from cvbench.model.adapters import (
 )
 from cvbench.model.backbones import HFEncoder, Transform, create_backbone, find_blocks, hash_forward
 from cvbench.model.models import create_model, load_model, own_state, save_model, what_trains
-from cvbench.model.parts import Part
-from cvbench.model.recipe import Recipe
+from cvbench.model.partition import Part
+from cvbench.training.recipe import Recipe
 
 SMALL = {
     "hidden_size": 32,

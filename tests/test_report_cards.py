@@ -10,7 +10,7 @@ import pytest
 from cvbench.core.files import write_json
 from cvbench.core.predictions import load_predictions, make_predictions, save_predictions
 from cvbench.core.runs import load_run, start_run
-from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluation.evaluate import evaluate
 from cvbench.report import cards
 
 HOSTILE = "<img src=x onerror=alert(1)> | [x](javascript:alert(1)) `a` *b* $c$ #d"

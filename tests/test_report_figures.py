@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cvbench.evaluate.evaluation import Metric
+from cvbench.evaluation.evaluate import Metric
 from cvbench.report import figures
 
 HOSTILE = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cvbench.explore.frozen import read_bundle, script_policy
+from cvbench.cockpit.standalone import read_bundle, script_policy
 from cvbench.report.runner import ReportError, check_parameters, find_report, read_parameters, render_report, scrub
 
 REPORTS = Path(__file__).parents[1] / "reports"
@@ -273,8 +273,8 @@ def test_quiet_without_a_terminal(tmp_path, capsys):
 TOY = """
 import numpy as np
 from cvbench.core.predictions import make_predictions
-from cvbench.evaluate.evaluation import evaluate
-from cvbench.explore.cockpit import explore
+from cvbench.evaluation.evaluate import evaluate
+from cvbench.cockpit.widget import explore
 labels = ["</script><script>alert(1)</script>", "b"]
 ev = evaluate(make_predictions(labels * 9, np.random.default_rng(0).dirichlet([1, 1], 18), labels), n_boot=2)
 """

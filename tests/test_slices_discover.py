@@ -12,13 +12,13 @@ import pytest
 from simulation import meets, runs
 
 from cvbench.core.predictions import make_predictions
-from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluation.evaluate import evaluate
 from cvbench.slices.act import collect, rebalance
-from cvbench.slices.conditions import ConditionFinder
 from cvbench.slices.confirm import against_rest, confirm, find_rows, split_halves
 from cvbench.slices.describe import name_rule, phrases
 from cvbench.slices.discover import SliceReport, discover_slices, own_features, read_embeddings
 from cvbench.slices.ledger import check_ledger, read_ledger
+from cvbench.slices.rule_search import ConditionFinder
 from cvbench.slices.slice import Candidate, Slice
 
 N = 1600
@@ -84,7 +84,7 @@ def test_it_is_found_by_embeddings_with_the_columns_hidden_and_described_by_them
     told = {(m["target"], m["pred"]): m["n"] for m in report.slices[0].evidence["mistakes"]}
     assert told == held[~held["correct"]].groupby(["target", "pred"]).size().to_dict()
     assert "Most often: " in report._repr_html_()
-    from cvbench.slices.regions import RegionFinder
+    from cvbench.slices.cluster_search import RegionFinder
 
     shown = discover_slices(model(0.5), embeddings=spread(), finders=[RegionFinder()])
     assert shown.slices[0].name == "material steel, light dim (look-alikes)"
@@ -100,7 +100,7 @@ def test_region_and_rule_of_one_weakness_are_one_slice_and_the_rule_is_kept():
 
 @runs(200, "slices")
 def test_without_a_planted_slice_finders_and_proof_together_stay_within_q(runs):
-    from cvbench.slices.regions import RegionFinder
+    from cvbench.slices.cluster_search import RegionFinder
 
     false, tried = 0, 0
     for seed in range(runs):
@@ -254,7 +254,7 @@ def test_groups_that_fall_into_one_half_are_said_to():
 
 
 def test_a_level_that_is_none_and_regions_without_embeddings_are_refused():
-    from cvbench.slices.regions import RegionFinder
+    from cvbench.slices.cluster_search import RegionFinder
 
     with pytest.raises(ValueError, match="level must lie between 0 and 1"):
         discover_slices(model(0.4), level=95, finders=[])
@@ -425,7 +425,7 @@ def test_the_own_features_are_those_of_the_run_that_predicted(monkeypatch):
     assert own_features(model(0.4)) is None and own_features(model(0.4), "no-such-run") is None
     monkeypatch.setattr("cvbench.core.runs.load_run", lambda run: run)
     monkeypatch.setattr("cvbench.slices.discover.checkout", lambda ref: ref)
-    monkeypatch.setattr("cvbench.model.features.read_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
+    monkeypatch.setattr("cvbench.inference.features.read_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
     assert own_features(model(0.4, info={"run": "r1"})) == {"r1 line@v1": N}
     assert own_features(model(0.4, info={"run": "r1"}), "r2") == {"r2 line@v1": N}
     assert own_features(model(0.4)) is None
@@ -434,7 +434,7 @@ def test_the_own_features_are_those_of_the_run_that_predicted(monkeypatch):
 def test_report_and_command_line_find_the_same_and_take_groups_together(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from cvbench.cli import app
+    from cvbench.cli.main import app
     from cvbench.core.predictions import save_predictions
 
     saved, made = [], evaluate
@@ -443,7 +443,7 @@ def test_report_and_command_line_find_the_same_and_take_groups_together(tmp_path
     save_predictions(ev.predictions, path)
     monkeypatch.setattr("cvbench.slices.discover.own_features", lambda ev, run="": {"own": spread()})
     monkeypatch.setattr(
-        "cvbench.evaluate.evaluation.evaluate", lambda *a, **k: saved.append(k.get("group")) or made(*a, **k)
+        "cvbench.evaluation.evaluate.evaluate", lambda *a, **k: saved.append(k.get("group")) or made(*a, **k)
     )
     done = CliRunner().invoke(app, ["slices", str(path), "--group", "part", "--out", str(tmp_path / "found.json")])
     assert done.exit_code == 0, done.output
@@ -564,11 +564,11 @@ def line(tmp_path_factory):
     "Predictions and features of a model trained on the inspection line, which knows little of steel in dim light"
     import cvbench.core.inspection as inspection
     from cvbench.data.dataset import commit
+    from cvbench.inference.features import read_features
+    from cvbench.inference.predict import predict
     from cvbench.model.adapters import LoRA
-    from cvbench.model.features import read_features
     from cvbench.model.models import create_model
-    from cvbench.model.predict import predict
-    from cvbench.model.train import train
+    from cvbench.training.train import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVBENCH_STORE", str(tmp_path_factory.mktemp("line") / "store"))

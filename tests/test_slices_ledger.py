@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from cvbench.core.predictions import make_predictions, save_predictions
-from cvbench.evaluate.evaluation import evaluate
+from cvbench.evaluation.evaluate import evaluate
+from cvbench.slices.cluster_search import MixtureFinder, RegionFinder
 from cvbench.slices.ledger import (
     accept_slice,
     add_slices,
@@ -23,7 +24,6 @@ from cvbench.slices.ledger import (
     read_ledger,
     reopen_slice,
 )
-from cvbench.slices.regions import MixtureFinder, RegionFinder
 from cvbench.slices.slice import Slice
 
 DIM = Slice("dim light", "light == 'dim'", evidence={"error": 0.4, "split": "test"})
@@ -515,11 +515,11 @@ def test_a_model_mends_a_slice_and_a_later_one_loses_it_again(store):
     from cvbench.core.inspection import make_inspection
     from cvbench.core.types import Target
     from cvbench.data.dataset import commit
+    from cvbench.inference.predict import predict
     from cvbench.model.adapters import LinearProbe
     from cvbench.model.models import create_model
-    from cvbench.model.predict import predict
-    from cvbench.model.train import train
     from cvbench.slices.discover import discover_slices
+    from cvbench.training.train import train
 
     def label(part, careless):
         "Good or defective; whoever is careless sees no defect on steel in dim light, but the test images are right"

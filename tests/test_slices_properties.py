@@ -14,9 +14,9 @@ from cvbench.core.arrays import list_cache
 from cvbench.core.inspection import make_inspection
 from cvbench.core.types import Sample, Target, encode_rle
 from cvbench.data.dataset import commit
-from cvbench.evaluate.evaluation import match_rows
-from cvbench.slices.conditions import ConditionFinder
+from cvbench.evaluation.evaluate import match_rows
 from cvbench.slices.properties import add_properties, find_properties, measure_image
+from cvbench.slices.rule_search import ConditionFinder
 
 
 def encode(pixels, format: str = "PNG", **options) -> bytes:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_demo_compares_three_models_names_its_pages_and_trains_nothing_the_second_time():
     from cvbench.core.settings import load_settings
-    from cvbench.walk import demo
+    from cvbench.flows.walk import demo
 
     said: list[str] = []
     pages = demo(n=120, epochs=1, say=said.append)
