@@ -107,6 +107,39 @@ def test_imports_only_smaller_numbers_of_its_room(module):
     assert not too_high, f"{module} ({_number(module)}) imports {too_high}"
 
 
+def _private_imports(source: str, package: list[str]) -> set[str]:
+    "Private names of other modules that a text imports, or reaches through a module that it imported"
+    tree, modules, found = ast.parse(source), {}, set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom | ast.Import):
+            continue
+        base = ".".join(package[: len(package) - getattr(node, "level", 0) + 1]) if getattr(node, "level", 0) else ""
+        path = ".".join(p for p in (base, getattr(node, "module", None)) if p)
+        for a in node.names:
+            full = f"{path}.{a.name}" if path else a.name
+            if full.startswith("cvbench"):
+                modules[a.asname or a.name] = full
+                if a.name.startswith("_") and full not in WRITTEN:
+                    found.add(full)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            full = modules.get(node.value.id, "")
+            if full in {*NUMBERS, *WRITTEN} and re.match("_[^_]", node.attr):
+                found.add(f"{full}.{node.attr}")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted([*NUMBERS, *WRITTEN]))
+def test_no_module_takes_what_is_private_to_another(module):
+    found = _private_imports(_file(module).read_text(), module.split(".")[:-1])
+    assert not found, f"{module} takes {sorted(found)}: make them public under a full name, or move them"
+
+
+def test_what_is_private_is_seen():
+    code = "from ..data.dataset import _open, commit\nfrom ..core import files as f\nf._hidden; f.public; f.__name__"
+    assert _private_imports(code, ["cvbench", "slices"]) == {"cvbench.data.dataset._open", "cvbench.core.files._hidden"}
+
+
 def test_imports_are_seen_wherever_they_stand():
     assert {"cvbench.core.files", "cvbench.core.settings"} <= _imported_modules("cvbench.core.runs")
     code = "def f():\n    from ..core import files\n    import_module('cvbench.data.images')\n    run('import cvbench.model.heads as h')"

@@ -119,7 +119,7 @@ def test_killed_at_every_stage(child, tmp_path):
     ds = checkout("parts", store)
     assert sorted(map(dataset.hash_bytes, ds.images(range(60)))) == ds.table()["sample_id"].to_pylist()
     assert log("parts", store).version.tolist() == ["v1", "v2"]
-    stored = dataset._open(store / "datasets/parts/images.lance", ds.info["images_version"]).count_rows()
+    stored = dataset.open_table(store / "datasets/parts/images.lance", ds.info["images_version"]).count_rows()
     assert stored == 60, "no image is written twice"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .protocol import Overlay
 from ..core.types import Target, encode_rle
-from ..data.dataset import Dataset, _open
+from ..data.dataset import Dataset, open_table
 
 # %% ../../nbs/cockpit/02_overlays.ipynb #shrink-mask
 def shrink_mask(
@@ -65,7 +65,7 @@ def _make_overlays(target: Target, width: int, height: int, side: int, most: int
 def find_marked(ds: Dataset) -> np.ndarray:  # (rows of the newest table,) bool
     "Which images have anything to draw, without reading it"
     some = " OR ".join(f"array_length(target.{c}) > 0" for c in ("boxes", "masks", "texts"))
-    table = _open(ds.path / "rows.lance", ds.version).to_table(columns={"some": some}, scan_in_order=True)
+    table = open_table(ds.path / "rows.lance", ds.version).to_table(columns={"some": some}, scan_in_order=True)
     return table["some"].fill_null(False).to_numpy()
 
 
@@ -76,7 +76,7 @@ def read_overlays(
     most: int | None = 100,  # Objects of an image, the largest first; None for all
 ) -> list[list[Overlay]]:
     "What is drawn over images"
-    table = _open(ds.path / "rows.lance", ds.version).take(list(numbers), columns=["target", "width", "height"])
+    table = open_table(ds.path / "rows.lance", ds.version).take(list(numbers), columns=["target", "width", "height"])
     rows: list[dict[str, Any]] = table.to_pylist()
     return [
         _make_overlays(Target.from_dict(r["target"]), r["width"], r["height"], side, most) if r["width"] else []

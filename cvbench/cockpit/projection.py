@@ -43,11 +43,11 @@ def find_embedding(
 
 
 def _vectors(ds: Dataset) -> dict[str, Dataset]:
-    from cvbench.data.dataset import _schema
+    from cvbench.data.dataset import read_schema
 
     return {
         f.name: ds
-        for f in _schema(ds, None)
+        for f in read_schema(ds, None)
         if pa.types.is_fixed_size_list(f.type) and pa.types.is_floating(f.type.value_type)
     }
 

@@ -28,7 +28,7 @@ from ..core.predictions import Predictions, load_predictions
 from ..core.runs import load_run
 from ..core.settings import load_settings
 from ..core.types import Sample, Target
-from ..data.dataset import Dataset, _schema, add_column, checkout, commit
+from ..data.dataset import Dataset, add_column, checkout, commit, read_schema
 from ..evaluation.evaluate import evaluate
 from ..evaluation.intervals import wilson
 from ..slices.slice import Slice
@@ -217,7 +217,7 @@ def _carry_columns(old: Dataset, new: Dataset) -> Dataset:
     "Columns added to a version after its commit, such as embeddings, on a version of the same images"
     fixed = {"sample_id", "uri", "width", "height", "split", "target", *old.metadata}
     for name in [c for c in old.columns if c not in fixed and c not in new.columns]:
-        about = {k.decode(): v.decode() for k, v in (_schema(old, [name]).field(0).metadata or {}).items()}
+        about = {k.decode(): v.decode() for k, v in (read_schema(old, [name]).field(0).metadata or {}).items()}
         table = old.table(["sample_id", name])
         new = add_column(new, name, dict(zip(table["sample_id"].to_pylist(), _values(table[name]), strict=True)), about)
     return new

@@ -26,7 +26,7 @@ from PIL import Image
 from .overlays import find_marked, read_overlays
 from .protocol import Overlay, Sprite
 from ..core.settings import load_settings
-from ..data.dataset import Dataset, _index
+from ..data.dataset import Dataset, read_index
 from ..data.images import decode_image, make_thumbnail
 
 # %% ../../nbs/cockpit/04_thumbnails.ipynb #ThumbCache
@@ -99,7 +99,7 @@ class Pictures:
         self.at = np.full(len(ids), -1)
         settings = load_settings()
         if ds is not None:
-            there = pa.array(_index(ds)[0].astype(str).tolist(), pa.string())
+            there = pa.array(read_index(ds)[0].astype(str).tolist(), pa.string())
             self.at = np.asarray(pc.index_in(ids, there).fill_null(-1), np.int64)
             self.limit = ds.info.get("max_megapixels", settings.max_megapixels)
         folder = Path(store or settings.store) / "cache" / "thumbs"
@@ -152,7 +152,7 @@ class Pictures:
         if self.ds is None:
             return np.full(len(self.ids), -1)
         try:
-            numbers = np.where(self.at >= 0, _index(self.ds)[2][self.at], -1)
+            numbers = np.where(self.at >= 0, read_index(self.ds)[2][self.at], -1)
             return np.where((numbers >= 0) & find_marked(self.ds)[numbers], numbers, -1)
         except Exception:  # the set is gone, and whatever the store's reader raises
             return np.full(len(self.ids), -1)

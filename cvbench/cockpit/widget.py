@@ -31,12 +31,12 @@ from .standalone import freeze, keep, make_frozen_page, pack_overlays
 from .table import make_chip, pack_table, read_slices
 from .thumbnails import Courier, Pictures, make_sprites, read_detail
 from ..core.files import atomic_path, fingerprint
-from ..data.dataset import Dataset, _index, _schema, checkout
+from ..data.dataset import Dataset, checkout, read_index, read_schema
 from ..evaluation.evaluate import Evaluation, match_rows
 from ..evaluation.intervals import wilson
 from ..slices.confirm import find_rows
-from ..slices.ledger import _lacks, read_ledger, with_properties
-from ..slices.properties import _store
+from ..slices.ledger import lacks_column, read_ledger, with_properties
+from ..slices.properties import open_properties
 from ..slices.slice import Slice
 
 # %% ../../nbs/cockpit/07_widget.ipynb #names-model
@@ -592,7 +592,7 @@ def _find_features(ev: Evaluation, ds: Dataset | None, embedding: str | np.ndarr
             )
         return None, {}
     version, column = where
-    about = {k.decode(): v.decode() for k, v in (_schema(version, [column]).field(0).metadata or {}).items()}
+    about = {k.decode(): v.decode() for k, v in (read_schema(version, [column]).field(0).metadata or {}).items()}
     key = {"dataset": version.fingerprint, "column": column, "about": about, "rows": fingerprint(ids.to_pylist())}
     key |= {} if about else {"version": version.ref}
     return partial(read_embedding, version, column, ids), key
@@ -622,7 +622,7 @@ class _Rules:
 
     def rows(self, part: Slice) -> np.ndarray:  # (n,) bool
         "Which rows a slice holds; raises `ValueError` where that cannot be told"
-        table = self.wider if part.where and _lacks(part.where, self.ev.samples) else self.ev.samples
+        table = self.wider if part.where and lacks_column(part.where, self.ev.samples) else self.ev.samples
         known_here = part.evidence.get("data") == self.ev.dataset_version and part.ids is not None
         if part.region is None or known_here or not self.features or part.region.get("embedding") != self.space:
             return part.rows(table)
@@ -633,8 +633,8 @@ class _Rules:
 
 
 def _is_measured(ds: Dataset, ids: pd.Series) -> bool:
-    store, at = _store(ds)
-    rows = pd.Index(_index(ds)[0].astype(str)).get_indexer(ids)
+    store, at = open_properties(ds)
+    rows = pd.Index(read_index(ds)[0].astype(str)).get_indexer(ids)
     return bool((rows >= 0).all()) and not len(store.missing(at[rows]))
 
 # %% ../../nbs/cockpit/07_widget.ipynb #make-chips
@@ -651,7 +651,7 @@ def _make_chips(rules: _Rules, slices: Any, store: str | os.PathLike | None) -> 
             rows = rules.rows(part)
         except ValueError:
             continue
-        if part.where and _lacks(part.where, ev.samples):
+        if part.where and lacks_column(part.where, ev.samples):
             part = replace(part, where="", ids=())
         if rows.any():
             out[part.name] = make_chip(part, rows, ev._view.correct, ev.level, saved)

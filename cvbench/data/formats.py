@@ -18,14 +18,14 @@ import numpy as np
 from ..core.types import Sample, Target, encode_rle
 from .images import image_suffixes, read_size
 from cvbench.data.readers import (
-    _file_problem,
-    _folder,
-    _is_inside,
-    _walk,
+    check_folder,
+    file_problem,
+    is_inside,
     normal_split,
     read_folder,
     read_hf,
     read_manifest,
+    walk_images,
 )
 
 # %% ../../nbs/data/02_formats.ipynb #check-target
@@ -131,9 +131,9 @@ def read_rle(
 def _locate(root: Path, name: str, size: tuple[int, int] | None) -> tuple[str, str | None]:
     "Path of an image, and why it cannot be used with annotations made for `size`"
     path, inside = root / name, os.path.realpath(root)
-    if not name or "\0" in name or not _is_inside(path, inside):
+    if not name or "\0" in name or not is_inside(path, inside):
         return str(path), "path out of the folder of images"
-    if problem := _file_problem(path, inside):
+    if problem := file_problem(path, inside):
         return str(path), problem
     true = read_size(path) if size and min(size) > 0 else None
     if size and true and true != size:
@@ -161,7 +161,9 @@ def read_coco(
 ) -> Iterator[Sample]:
     "Samples of a COCO set; raises `FileNotFoundError` or `ValueError` where there is no such set"
     path = Path(path).expanduser()
-    files = [path] if path.is_file() else [f for f in _json_files(_folder(path, "COCO annotations")) if _is_coco(f)]
+    files = (
+        [path] if path.is_file() else [f for f in _json_files(check_folder(path, "COCO annotations")) if _is_coco(f)]
+    )
     if not files:
         raise ValueError(
             f"no COCO annotations in {path} or {path / 'annotations'}: no .json file there has 'images' and 'annotations'."
@@ -262,7 +264,7 @@ def read_voc(
     path: str | os.PathLike,  # Folder with Annotations/, JPEGImages/ and ImageSets/Main/
 ) -> Iterator[Sample]:
     "Samples of a Pascal VOC set; raises `FileNotFoundError` where there is no Annotations/"
-    root = _folder(path, "a VOC set")
+    root = check_folder(path, "a VOC set")
     notes, pictures = root / "Annotations", root / "JPEGImages"
     if not notes.is_dir():
         raise FileNotFoundError(
@@ -275,7 +277,7 @@ def read_voc(
         for sample in _voc_sample(file, pictures, splits.get(file.stem)):
             done.add(sample.uri)
             yield sample
-    for image, problem in _walk(pictures):
+    for image, problem in walk_images(pictures):
         if str(image) not in done:
             yield Sample(str(image), split=splits.get(image.stem), problem=problem)
 
@@ -328,12 +330,12 @@ def read_yolo(
     names: Sequence[str] | dict[int, str] | None = None,  # Class names by number; from the files by default
 ) -> Iterator[Sample]:
     "Samples of a YOLO set; raises `ValueError` where class names or the labels' folder cannot be told"
-    root = _folder(path, "a YOLO set")
+    root = check_folder(path, "a YOLO set")
     classes = (
         dict(enumerate(names)) if names is not None and not isinstance(names, dict) else names or _yolo_names(root)
     )
     labels = labels or _yolo_labels(root)
-    for image, problem in _walk(root):
+    for image, problem in walk_images(root):
         if problem:
             yield Sample(str(image), problem=problem)
             continue
@@ -430,7 +432,7 @@ def find_format(
             [*path.glob("*.y*ml")] or any(path.rglob("classes.txt"))
         ):
             return "yolo"
-        if next(_walk(path), None):
+        if next(walk_images(path), None):
             return "folder"
     what = "does not exist" if not path.exists() else "is not recognised"
     raise ValueError(

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from ..core.predictions import Predictions
 from ..core.tasks import get_task
-from .evaluate import Evaluation, _tidy, _View, _views, find_groups
-from .intervals import _least_spread, _spread, _z, resample_weights
-from .metrics import _BINS, metric_kinds
+from .evaluate import TASK_VIEWS, Evaluation, TaskView, find_groups, tidy_metrics
+from .intervals import normal_quantile, resample_weights, rounding_error, standard_error
+from .metrics import CALIBRATION_BINS, metric_kinds
 
 # %% ../../nbs/evaluation/04_compare.ipynb #align
 def _align(a: Predictions, b: Predictions, how: str) -> tuple[Predictions, Predictions]:
@@ -98,8 +98,8 @@ def sign_flip(
 
 # %% ../../nbs/evaluation/04_compare.ipynb #differences
 def _differences(
-    a: _View,
-    b: _View,
+    a: TaskView,
+    b: TaskView,
     strata: np.ndarray,
     groups: np.ndarray | None,
     n_boot: int,
@@ -107,9 +107,9 @@ def _differences(
     level: float,
     classes: tuple[str, ...],
 ) -> pd.DataFrame:
-    measures = [v.measure(_BINS) for v in (a, b)]
+    measures = [v.measure(CALIBRATION_BINS) for v in (a, b)]
     value = [measure() for measure in measures]
-    z = _z(level, None if groups is None else len(set(groups)))
+    z = normal_quantile(level, None if groups is None else len(set(groups)))
     names = [m for m in metric_kinds if m in value[0]]
     drawn: dict[str, list[np.ndarray]] = {m: [] for m in names}
     for w in resample_weights(strata, n_boot, random_state, groups=groups):
@@ -119,16 +119,16 @@ def _differences(
     out: dict[str, dict[str, Any]] = {}
     for m in names:
         overall, difference = value[0][m].ndim == 0, value[1][m] - value[0][m]
-        error = _spread(np.concatenate(drawn[m], axis=-1))
+        error = standard_error(np.concatenate(drawn[m], axis=-1))
         if m in ("accuracy", "subset_accuracy"):
             error = np.maximum(error, _least_error(a.correct, b.correct, groups))
-        told = (error > _least_spread(difference)) & np.isfinite(difference)
+        told = (error > rounding_error(difference)) & np.isfinite(difference)
         half = np.where(told, z * error, np.nan)
         n, most = len(a.correct) if overall else a.counts[2], 1.0 if metric_kinds[m].share else np.inf
         columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
         bounds = {"low": np.maximum(difference - half, -most), "high": np.minimum(difference + half, most)}
         out[m] = {**columns, **bounds, "n": n}
-    return _tidy(out, classes)
+    return tidy_metrics(out, classes)
 
 
 def _gaps(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -231,7 +231,7 @@ def _sentence(c: Comparison) -> str:
     if np.isnan(row["low"]):
         return f"No difference can be shown: {metric_kinds[c.metric].label} of {b} minus {a} is {_change(row, False)} on {images}, and its interval is not defined."
     seen = (
-        2.8 * (row["high"] - row["low"]) / 2 / _z(c.level, c.n_groups if c.group else None)
+        2.8 * (row["high"] - row["low"]) / 2 / normal_quantile(c.level, c.n_groups if c.group else None)
     )  # found in four of five such comparisons
     size = f"{100 * seen:.1f} points" if metric_kinds[c.metric].share else f"{seen:.3f}"
     few = "too few to tell models apart unless they differ by" if c.n_groups < 100 else "enough to find a difference of"
@@ -256,7 +256,7 @@ def compare(
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     one, two = _align(_predictions(a), _predictions(b), how)
-    view, other = (_views[p.task](p) for p in (one, two))
+    view, other = (TASK_VIEWS[p.task](p) for p in (one, two))
     strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
     group = group or getattr(b, "group", None) or getattr(a, "group", None)
     groups = find_groups(next((p for p in (two, one) if group in p.metadata), two), group)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from cvbench.evaluation.metrics import (
-    _BINS,
-    _RANKED,
-    _from_bins,
-    _from_counts,
-    _from_ranks,
-    _Ranks,
-    _weights,
+    CALIBRATION_BINS,
+    RANKED_METRICS,
+    RankSums,
+    check_weights,
+    metrics_from_bins,
+    metrics_from_counts,
+    metrics_from_ranks,
 )
 
 # %% ../../nbs/evaluation/01_multilabel.ipynb #subset-accuracy
@@ -27,7 +27,7 @@ def subset_accuracy(
     weights: np.ndarray | None = None,  # (n,) or (n, resamples) how often each image counts
 ) -> np.ndarray:  # () or (resamples,)
     "Share of images with every label right"
-    w = _weights(weights, len(truth))
+    w = check_weights(weights, len(truth))
     return (np.asarray(truth) == pred).all(1).astype(w.dtype) @ w / w.sum(0, dtype=float)
 
 # %% ../../nbs/evaluation/01_multilabel.ipynb #hamming-loss
@@ -37,7 +37,7 @@ def hamming_loss(
     weights: np.ndarray | None = None,  # (n,) or (n, resamples)
 ) -> np.ndarray:  # () or (resamples,)
     "Share of all decisions that are wrong"
-    w = _weights(weights, len(truth))
+    w = check_weights(weights, len(truth))
     return (np.asarray(truth) != pred).mean(1).astype(w.dtype) @ w / w.sum(0, dtype=float)
 
 # %% ../../nbs/evaluation/01_multilabel.ipynb #label-counts
@@ -47,7 +47,7 @@ def label_counts(
     weights: np.ndarray | None = None,  # (n,) or (n, resamples)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Hits, predicted, actual: (n_classes,) or (n_classes, resamples) each
     "Counts behind precision, recall and F1"
-    w = _weights(weights, len(truth))
+    w = check_weights(weights, len(truth))
     truth, pred = np.asarray(truth, bool), np.asarray(pred, bool)
     hits, predicted, actual = (t.T.astype(w.dtype) @ w for t in (truth & pred, pred, truth))
     return hits, predicted, actual
@@ -80,7 +80,7 @@ def make_label_measure(
     truth: np.ndarray,  # (n, n_classes) bool
     pred: np.ndarray,  # (n, n_classes) bool
     scores: np.ndarray,  # (n, n_classes) probabilities
-    bins: int = _BINS,  # Of the calibration error
+    bins: int = CALIBRATION_BINS,  # Of the calibration error
     only: Collection[str] | None = None,  # Names of metrics wanted; all by default
 ) -> Callable[
     [np.ndarray | None], dict[str, np.ndarray]
@@ -91,17 +91,17 @@ def make_label_measure(
     def wants(*names):
         return only is None or any(name in only for name in names)
 
-    ranks = [_Ranks(truth[:, c], scores[:, c]) for c in range(truth.shape[1])] if wants(*_RANKED) else []
+    ranks = [RankSums(truth[:, c], scores[:, c]) for c in range(truth.shape[1])] if wants(*RANKED_METRICS) else []
     losses = label_losses(truth, scores) if wants("log_loss") else None
     sure = _LabelBins(truth, scores, bins) if wants("calibration_error") and len(truth) else None
 
     def measure(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        w = _weights(weights, len(truth))
-        out = _from_counts(*label_counts(truth, pred, w))
+        w = check_weights(weights, len(truth))
+        out = metrics_from_counts(*label_counts(truth, pred, w))
         out |= {"subset_accuracy": subset_accuracy(truth, pred, w), "hamming_loss": hamming_loss(truth, pred, w)}
-        out |= _from_ranks([r(w) for r in ranks]) if ranks else {}
+        out |= metrics_from_ranks([r(w) for r in ranks]) if ranks else {}
         out |= {} if losses is None else {"log_loss": losses.astype(w.dtype) @ w / w.sum(0, dtype=float)}
-        out |= {} if sure is None else _from_bins(sure(w))
+        out |= {} if sure is None else metrics_from_bins(sure(w))
         return {name: v for name, v in out.items() if only is None or name in only or name.startswith("bin_")}
 
     return measure

@@ -17,7 +17,7 @@ from torch import nn
 
 from .jobs import compute_features
 from .runtimes import Engine
-from ..model.backbones import Transform, _processor_transform, hash_forward, hash_state
+from ..model.backbones import Transform, hash_forward, hash_state, read_processor
 from ..model.preprocessing import pick_device
 
 # %% ../../nbs/inference/05_image_text.ipynb #ImageText
@@ -101,7 +101,7 @@ def load_image_text(
         model = AutoModel.from_pretrained(name)
         if towers := hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
             tokenizer, processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
-            transform = _processor_transform(processor)
+            transform = read_processor(processor)
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise (FileNotFoundError if isinstance(e, OSError) else ValueError)(
             f"{name!r} cannot be opened as an image–text model ({str(e)[:300]}). Pass a folder with the model, its tokenizer and its "

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .adapters import set_training
-from .backbones import _put_forward, find_blocks, hash_forward, hash_state
+from .backbones import find_blocks, hash_forward, hash_state, replaced_forward
 from .matmul import linear, product
 
 # %% ../../nbs/model/06_partition.ipynb #Reached
@@ -222,7 +222,7 @@ def _fusable(layer: Any) -> bool:
 # %% ../../nbs/model/06_partition.ipynb #is-changed
 def _is_changed(module: nn.Module) -> bool:
     "Whether somebody else put another forward on it"
-    f = _put_forward(module)
+    f = replaced_forward(module)
     return f is not None and getattr(f, "__module__", None) != __name__
 
 # %% ../../nbs/model/06_partition.ipynb #speed-up

@@ -20,7 +20,7 @@ from ..core.runs import Run
 from ..model.adapters import Adapter, LinearProbe, LoRA
 from ..model.backbones import Backbone, create_backbone, find_blocks
 from ..model.models import Model, create_model
-from .estimate import Estimate, _duration, estimate
+from .estimate import Estimate, estimate, format_duration
 from .resize_mode import Framing, choose_framing, is_small
 from ..training.distributed import agree_on
 from ..training.recipe import Recipe, change_recipe
@@ -77,7 +77,7 @@ def adapt(
     "Adapt a backbone to a data set by the recipe that suits both, within a budget; raises `ValueError` on a budget that is none"
     backbone = _open(backbone, seed)
     choice = choose(backbone, ds, budget=budget, adapter=adapter, framing=framing, seed=seed, device=device, **changes)
-    took = f"; about {_duration(choice.estimate.seconds)}" if choice.estimate else ""
+    took = f"; about {format_duration(choice.estimate.seconds)}" if choice.estimate else ""
     say(f"Adapting {backbone.name} to {len(ds.classes)} classes: {choice.why}{took}")
     model = create_model(choice.backbone, ds, adapter=choice.adapter, seed=seed)
     return model, train(model, ds, choice.recipe, device=device, tracker=tracker)
@@ -140,7 +140,7 @@ def _fit(ds, choices: list[Choice], left: float, limit: float, device: str | Non
         if found.seconds < seconds:
             least, seconds = replace(c, estimate=found), found.seconds
     return replace(
-        least, why=f"{least.why}, the cheapest there is; it needs more than the budget of {_duration(limit)}"
+        least, why=f"{least.why}, the cheapest there is; it needs more than the budget of {format_duration(limit)}"
     )
 
 # %% ../../nbs/search/02_presets.ipynb #a2d7187d

@@ -22,7 +22,7 @@ from ..model.preprocessing import autocast, forward_batches, pick_device
 from ..training.activation_cache import keep_untouched
 from ..training.distributed import agree_on, join_workers
 from ..training.recipe import Recipe, settle_recipe
-from ..training.train import Objective, _prepare
+from ..training.train import Objective, prepare_training
 
 # %% ../../nbs/search/01_resize_mode.ipynb #Framing
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _val_losses(
     "Of each validation image, by a head on the features before any training; raises `TimeoutError` at the end of the time"
     model, target = create_model(backbone, ds, adapter=adapter, seed=recipe.seed), pick_device(device)
     recipe = settle_recipe(recipe, model, ds, target)
-    split, targets, feeds, _ = _prepare(model, ds, recipe, Objective(), target, quiet=True)
+    split, targets, feeds, _ = prepare_training(model, ds, recipe, Objective(), target, quiet=True)
     if "val" not in targets:
         return np.zeros(0)
     split, feeds = keep_untouched(model, split, feeds, recipe.cache)

@@ -16,7 +16,7 @@ from ..core.predictions import Predictions
 from ..data.dataset import Dataset
 from ..evaluation.evaluate import Evaluation
 from .confirm import find_rows
-from .ledger import _lacks, with_properties
+from .ledger import lacks_column, with_properties
 from .slice import Slice
 
 # %% ../../nbs/slices/08_act.ipynb #as-table
@@ -101,7 +101,7 @@ def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.
 
 def _find(slice: Slice, table: pd.DataFrame, source: Any, embeddings: np.ndarray | None) -> np.ndarray:
     "Rows of the slice; where a data set lacks the columns of its rule, properties of the images are computed"
-    if isinstance(source, Dataset) and _lacks(slice.where, table):
+    if isinstance(source, Dataset) and lacks_column(slice.where, table):
         table = with_properties(table, source)
     return find_rows(slice, table, embeddings)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['split_halves', 'find_rows', 'against_rest', 'q_values', 'difference_interval', 'judge', 'confirm', 'merge',
-           'smallest_effect']
+           'smallest_effect', 'image_weight']
 
 # %% ../../nbs/slices/04_confirm.ipynb #c44imports
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.evaluate import match_rows, unit_keys
-from ..evaluation.intervals import _z
+from ..evaluation.intervals import normal_quantile
 from .slice import Candidate, Slice
 
 # %% ../../nbs/slices/04_confirm.ipynb #split-halves
@@ -192,7 +192,7 @@ def difference_interval(
     "Interval of a difference of shares; with `cut`, given that it was shown"
     from scipy.special import log_ndtr
 
-    _z(level)  # Raises where it is no confidence
+    normal_quantile(level)  # Raises where it is no confidence
     share, rest_share, n, rest = (np.asarray(x, float) for x in (share, rest_share, n, rest))
 
     def tail(d):  # log-probability of a difference as great as observed, were it d
@@ -343,7 +343,7 @@ def smallest_effect(
     return float(share[seen.argmax()] - rest_error) if passed.any() and seen.any() else float("nan")
 
 # %% ../../nbs/slices/04_confirm.ipynb #image-weight
-def _image_weight(error: np.ndarray, keys: np.ndarray | None) -> float:
+def image_weight(error: np.ndarray, keys: np.ndarray | None) -> float:
     "What an image counts against one that is drawn alone and right or wrong"
     most, spread, units = error.mean() * (1 - error.mean()), error.var(), _as_units(keys)
     weight = most / spread if spread > 1e-12 else 1.0

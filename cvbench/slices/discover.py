@@ -26,18 +26,18 @@ from ..core.files import read_json, write_json
 from ..data.dataset import Dataset, checkout
 from ..evaluation.evaluate import Evaluation, unit_keys
 from . import _page
-from .confirm import _image_weight, confirm, find_rows, judge, merge, smallest_effect, split_halves
+from .confirm import confirm, find_rows, image_weight, judge, merge, smallest_effect, split_halves
 from cvbench.slices.describe import (
     ImageText,
-    _parse,
     name_region,
     name_rule,
+    parse_condition,
     photo_phrases,
     pick_examples,
     rule_in_words,
 )
 from .describe import phrases as find_phrases
-from .ledger import Ledger, _plain, add_slices, read_ledger, with_properties
+from .ledger import Ledger, add_slices, read_ledger, to_json, with_properties
 from .rule_search import ConditionFinder
 from .slice import Candidate, Finder, Slice
 
@@ -206,16 +206,16 @@ def _phrases_line(found: Sequence[Mapping[str, Any]]) -> str:
 
 # %% ../../nbs/slices/07_discover.ipynb #save-load
 def _save(r: SliceReport, path: str | os.PathLike) -> Path:
-    tried = _plain(r.tried.astype(object).where(r.tried.notna(), None).to_dict("list"))
+    tried = to_json(r.tried.astype(object).where(r.tried.notna(), None).to_dict("list"))
     images = {k: b64encode(v).decode() for k, v in r.images.items()}
     return write_json(
         path,
         {
             "cvbench": "slices",
-            "slices": [_plain(asdict(s)) for s in r.slices],
+            "slices": [to_json(asdict(s)) for s in r.slices],
             "tried": tried,
-            "about": _plain(r.about),
-            "examples": _plain(r.examples),
+            "about": to_json(r.about),
+            "examples": to_json(r.examples),
             "images": images,
         },
     )
@@ -442,7 +442,7 @@ def _error_of(table: pd.DataFrame, error: str) -> np.ndarray:
 # %% ../../nbs/slices/07_discover.ipynb #power
 def _power(tried: pd.DataFrame, error: np.ndarray, keys: np.ndarray, q: float) -> list[dict[str, Any]]:
     n, out = len(error), []
-    mean, weight = (float(error.mean()), _image_weight(error, keys)) if n else (0.0, 1.0)
+    mean, weight = (float(error.mean()), image_weight(error, keys)) if n else (0.0, 1.0)
     for share in (0.02, 0.05, 0.2):
         size = round(share * n)
         counts = round(size * weight), round((n - size) * weight)
@@ -504,7 +504,7 @@ class _Said:
 
     def __call__(self, inside: np.ndarray) -> list[dict[str, Any]]:
         "The phrases that separate these images from the others, with the share of pairs they rank right"
-        return _plain(find_phrases(self.texts, *self._spaces, inside).to_dict("records"), 4)
+        return to_json(find_phrases(self.texts, *self._spaces, inside).to_dict("records"), 4)
 
 # %% ../../nbs/slices/07_discover.ipynb #report
 def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k: int, steps: _Steps) -> SliceReport:
@@ -543,7 +543,7 @@ def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k:
 
 def _is_class(where: str) -> bool:
     "Whether a rule says no more than the table of classes does"
-    match _parse(where)[0]:
+    match parse_condition(where)[0]:
         case ast.Compare(left=ast.Name(id="target"), ops=[ast.Eq()], comparators=[ast.Constant()]):
             return True
         case ast.Compare(left=ast.Constant(), ops=[ast.In()], comparators=[ast.Name(id="target")]):
@@ -552,7 +552,7 @@ def _is_class(where: str) -> bool:
 
 
 def _complexity(c: Candidate) -> float:
-    ands = (n for n in ast.walk(_parse(c.where)[0] or ast.Pass()) if isinstance(n, ast.BoolOp))
+    ands = (n for n in ast.walk(parse_condition(c.where)[0] or ast.Pass()) if isinstance(n, ast.BoolOp))
     return 4 if c.region is not None else 1 + sum(len(n.values) - 1 for n in ands if isinstance(n.op, ast.And))
 
 # %% ../../nbs/slices/07_discover.ipynb #name-all
@@ -585,7 +585,7 @@ def _as_slice(
 ) -> Slice:
     c, a = found.candidates[i], found.about
     columns = ["n", "rest", "error", "rest_error", "effect", "low", "high", "p", "q", "impact"]
-    evidence = {col: _plain(found.tried[col].iloc[i], 6) for col in columns} | {
+    evidence = {col: to_json(found.tried[col].iloc[i], 6) for col in columns} | {
         "share": float(inside.mean()), "found_by": c.found_by, "words": words, "split": a["split"], "seed": a["seed"], "group": a["group"],
         "level": a["level"], "measure": a["measure"], "data": a["data"], "model": a["model"],
         "phrases": found.said(inside) if found.said else [], "mistakes": _mistakes(found.table[inside & found.held_out]),
@@ -621,7 +621,7 @@ def _pictures(found: _Found, slices: Sequence[Slice], ds: Dataset | None, k: int
     for s in slices:
         pairs = pick_examples(found.table, find_rows(s, found.table, found.embeddings), found.embeddings, k)
         examples[s.name] = [
-            {**p, **{c: _plain(seen.loc[p["sample_id"], c]) for c in ("target", "pred", "score")}}
+            {**p, **{c: to_json(seen.loc[p["sample_id"], c]) for c in ("target", "pred", "score")}}
             for p in pairs.to_dict("records")
         ]
     ids = list(dict.fromkeys(i for e in examples.values() for p in e for i in (p["sample_id"], p["look_alike"]) if i))
