@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from ipywidgets import Widget
 
 from cvbench.cockpit.overlays import shrink_mask
-from cvbench.cockpit.records import read_golden
 from cvbench.cockpit.thumbnails import Pictures
 from cvbench.cockpit.widget import answer, confusion, embedding_map, explore, gallery
 from cvbench.core.inspection import make_inspection
 from cvbench.core.predictions import make_predictions, save_predictions
 from cvbench.core.types import Sample, Target, decode_rle, encode_rle
 from cvbench.data.dataset import add_column, commit
+from cvbench.data.golden import load_golden
 from cvbench.evaluation.evaluate import evaluate, match_rows
 from cvbench.slices.cluster_search import KMeansFinder
 from cvbench.slices.confirm import find_rows
@@ -206,7 +206,7 @@ def test_a_test_from_the_mouse_fails_until_it_is_repaired(cockpit, ev, folders, 
 def test_golden_and_edits_from_the_mouse(cockpit, ev, folders, ds):
     ids = ev.samples["sample_id"].tolist()
     said = ask(cockpit, type="act", id=1, verb="golden", name="gears", rows=[0, 1])[0]
-    assert said["ok"] and read_golden("gears")["sample_id"].tolist() == ids[:2]
+    assert said["ok"] and load_golden("gears")["sample_id"].tolist() == ids[:2]
     said = ask(cockpit, type="act", id=2, verb="relabel", target="dent", rows=[3, 4])[0]
     assert said["ok"] and said["edits"] == {"3": "dent", "4": "dent"}
     assert cockpit.edits["sample_id"].tolist() == ids[3:5] and set(cockpit.edits["author"]) == {"Ada"}

@@ -41,7 +41,7 @@ def made(store, tmp_path):
     )
     save_predictions(preds, run.path / "predictions" / "test.parquet")
     ev = evaluate(load_predictions(run.path / "predictions" / "test.parquet"), n_boot=200)
-    answers = cards.write_questions(tmp_path / "card.yaml")
+    answers = cards.save_questions(tmp_path / "card.yaml")
     return lambda text="": (
         answers.write_text(text) if text else None,
         cards.make_card(load_run(run.id), ev, answers, DATA, TRAINS),
@@ -114,10 +114,10 @@ def test_wrong_answers_say_what_to_do(tmp_path, text, says):
 
 
 def test_questions_are_a_valid_file_and_never_overwrite(tmp_path):
-    file = cards.write_questions(tmp_path / "card.yaml")
+    file = cards.save_questions(tmp_path / "card.yaml")
     assert cards.read_answers(file) == {}
     file.write_text("co2_emitted: 12\n")
-    assert cards.read_answers(cards.write_questions(file)) == {"co2_emitted": "12"}
+    assert cards.read_answers(cards.save_questions(file)) == {"co2_emitted": "12"}
 
 
 def test_answers_are_looked_for_here_then_in_the_store(tmp_path, store, monkeypatch):

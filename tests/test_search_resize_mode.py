@@ -20,7 +20,7 @@ from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
 from cvbench.data.dataset import commit
 from cvbench.inference.embed import embed
-from cvbench.inference.features import read_features
+from cvbench.inference.features import extract_features
 from cvbench.inference.predict import predict
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.backbones import Transform, create_backbone, reframe
@@ -79,7 +79,7 @@ def test_the_losses_are_those_of_logistic_regression_on_embeddings(pocket):
         x, y = {}, {}
         for s in ("train", "val"):
             part = ds.split(s)
-            x[s] = next(iter(read_features(model, part).values()))
+            x[s] = next(iter(extract_features(model, part).values()))
             y[s] = [t["labels"][0] for t in part.table(["target"])["target"].to_pylist()]
         mean, std, best = x["train"].mean(0), x["train"].std(0), math.inf
         for decay in (1.0, 0.1, 0.03, 0.01, 3e-3, 1e-3):  # two rows of weights share the penalty of one
@@ -203,7 +203,7 @@ def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_stu
 def test_a_model_of_another_size_is_exported_and_embeds_alike(pocket):
     ds = strips(4, n=24)
     model = create_model(reframe(pocket, replace(pocket.transform, size=144)), ds, adapter=LoRA())
-    first = next(iter(read_features(model, ds).values()))
+    first = next(iter(extract_features(model, ds).values()))
     for engine in ("torch", "onnxruntime"):
         made = embed(ds, model, engine=engine, column=engine, precision="fp32").table([engine])[engine].to_pylist()
         np.testing.assert_allclose(np.array(made), first, rtol=1e-3, atol=2e-3)

@@ -17,7 +17,7 @@ from cvbench.slices.act import collect, rebalance
 from cvbench.slices.confirm import against_rest, confirm, find_rows, split_halves
 from cvbench.slices.describe import name_rule, phrases
 from cvbench.slices.discover import SliceReport, discover_slices, own_features, read_embeddings
-from cvbench.slices.ledger import check_ledger, read_ledger
+from cvbench.slices.ledger import check_ledger, load_ledger
 from cvbench.slices.rule_search import ConditionFinder
 from cvbench.slices.slice import Candidate, Slice
 
@@ -346,7 +346,7 @@ def test_hostile_labels_and_columns_do_no_harm(bad, tmp_path):
     if len(bad) < 200:
         assert len(report) == 1 and len(report.slices[0].name) <= 200
         report.to_ledger()
-        assert len(read_ledger("line")) == 1
+        assert len(load_ledger("line")) == 1
 
 
 def test_too_little_to_look_at_is_said_and_no_error():
@@ -425,7 +425,7 @@ def test_the_own_features_are_those_of_the_run_that_predicted(monkeypatch):
     assert own_features(model(0.4)) is None and own_features(model(0.4), "no-such-run") is None
     monkeypatch.setattr("cvbench.core.runs.load_run", lambda run: run)
     monkeypatch.setattr("cvbench.slices.discover.checkout", lambda ref: ref)
-    monkeypatch.setattr("cvbench.inference.features.read_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
+    monkeypatch.setattr("cvbench.inference.features.extract_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
     assert own_features(model(0.4, info={"run": "r1"})) == {"r1 line@v1": N}
     assert own_features(model(0.4, info={"run": "r1"}), "r2") == {"r2 line@v1": N}
     assert own_features(model(0.4)) is None
@@ -564,7 +564,7 @@ def line(tmp_path_factory):
     "Predictions and features of a model trained on the inspection line, which knows little of steel in dim light"
     import cvbench.core.inspection as inspection
     from cvbench.data.dataset import commit
-    from cvbench.inference.features import read_features
+    from cvbench.inference.features import extract_features
     from cvbench.inference.predict import predict
     from cvbench.model.adapters import LoRA
     from cvbench.model.models import create_model
@@ -577,7 +577,7 @@ def line(tmp_path_factory):
         run = train(create_model("pocket_vit", ds, adapter=LoRA()), ds, quiet=True, **recipe)
         test = ds.split("test")
         ev = evaluate(predict(run, test), 50)
-        yield ds, ev, read_features(run, test, ev.samples["sample_id"].tolist())
+        yield ds, ev, extract_features(run, test, ev.samples["sample_id"].tolist())
 
 
 @pytest.mark.xdist_group("line")

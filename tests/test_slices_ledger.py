@@ -21,7 +21,7 @@ from cvbench.slices.ledger import (
     add_slices,
     check_ledger,
     ledger_path,
-    read_ledger,
+    load_ledger,
     reopen_slice,
 )
 from cvbench.slices.slice import Slice
@@ -95,7 +95,7 @@ def test_a_line_broken_by_hand_is_named_and_nothing_is_lost(line, message):
     path.write_text(path.read_text() + line + "\n" + path.read_text())
     before = path.read_bytes()
     with pytest.raises(ValueError, match="line 2") as error:
-        read_ledger("parts")
+        load_ledger("parts")
     assert message in str(error.value) and "take the file from version control" in str(error.value)
     with pytest.raises(ValueError, match="line 2"):
         add_slices([Slice("new", "a == 1")], "parts")
@@ -107,7 +107,7 @@ def test_a_last_line_without_end_that_is_nested_too_deeply_is_named():
     path = ledger_path("parts")
     path.write_text(path.read_text() + DEEP)
     with pytest.raises(ValueError, match="line 2: it is nested too deeply"):
-        read_ledger("parts")
+        load_ledger("parts")
 
 
 @pytest.mark.parametrize("finder", [RegionFinder, MixtureFinder])
@@ -129,24 +129,24 @@ def test_bytes_that_are_no_text_are_named():
     path = ledger_path("parts")
     path.write_bytes(path.read_bytes() + b"\xff\xfe\x00\n")
     with pytest.raises(ValueError, match="line 2: it is not UTF-8"):
-        read_ledger("parts")
+        load_ledger("parts")
 
 
 def test_what_editors_do_is_no_harm():
     add_slices([DIM], "parts")
     path = ledger_path("parts")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
-    assert [e.name for e in read_ledger("parts")] == ["dim light"]
+    assert [e.name for e in load_ledger("parts")] == ["dim light"]
     path.write_text(path.read_text().strip())  # no newline at the end
     add_slices([Slice("new", "a == 1")], "parts")
-    assert [e.name for e in read_ledger("parts")] == ["dim light", "new"]
+    assert [e.name for e in load_ledger("parts")] == ["dim light", "new"]
 
 
 def test_the_same_slice_twice_as_after_a_merge_is_one():
     add_slices([DIM], "parts")
     path = ledger_path("parts")
     path.write_text(path.read_text() * 2)
-    assert len(read_ledger("parts")) == 1
+    assert len(load_ledger("parts")) == 1
 
 
 @pytest.mark.parametrize("kept", [1, 30, -2])
@@ -157,9 +157,9 @@ def test_half_a_line_at_the_end_costs_only_itself(kept):
     half = second[:kept]
     path.write_bytes(first + half)
     with pytest.warns(UserWarning, match="ends in the middle of a line"):
-        assert [e.name for e in read_ledger("parts")] == ["dim light"]
+        assert [e.name for e in load_ledger("parts")] == ["dim light"]
     add_slices([Slice("third", "a == 3")], "parts")
-    assert [e.name for e in read_ledger("parts")] == ["dim light", "third"]
+    assert [e.name for e in load_ledger("parts")] == ["dim light", "third"]
     assert path.with_name("parts.jsonl.rest").read_bytes() == half + b"\n"
 
 
@@ -190,7 +190,7 @@ def test_a_name_that_is_no_file_is_refused():
 
 
 def test_no_ledger_is_an_empty_one_and_reading_makes_none():
-    assert len(read_ledger("parts")) == 0 and repr(read_ledger("parts")).endswith("empty")
+    assert len(load_ledger("parts")) == 0 and repr(load_ledger("parts")).endswith("empty")
     assert not ledger_path("parts").exists()
 
 
@@ -228,7 +228,7 @@ def test_several_processes_write_at_once_and_every_line_is_there():
     for p in started:
         p.communicate(timeout=120)
         assert p.returncode == 0
-    assert {e.name for e in read_ledger("parts")} == {f"{w} {i}" for w in "ABC" for i in range(12)}
+    assert {e.name for e in load_ledger("parts")} == {f"{w} {i}" for w in "ABC" for i in range(12)}
 
 
 def test_a_killed_writer_loses_nothing_it_has_confirmed():
@@ -241,7 +241,7 @@ def test_a_killed_writer_loses_nothing_it_has_confirmed():
         p.wait()
         p.stdin.close(), p.stdout.close()
         add_slices([Slice(f"after {wait}", f"c == {wait}")], "parts")  # the lock of the dead is gone
-        names = {e.name for e in read_ledger("parts")}
+        names = {e.name for e in load_ledger("parts")}
         assert {f"w{wait} {i}" for i in range(done)} | {f"after {wait}"} <= names
 
 
@@ -351,7 +351,7 @@ def test_an_evaluation_says_that_slices_are_known():
     reopen_slice("dim light", "parts")
     assert "2 known weak slices" in repr(ev)
     check_ledger(ev, before=[model("one", 0.5)])
-    assert read_ledger("parts")["dim light"].status == "fixed" and "known weak" not in repr(ev)
+    assert load_ledger("parts")["dim light"].status == "fixed" and "known weak" not in repr(ev)
     path = ledger_path("parts")
     moved = [json.dumps(dict(reversed(json.loads(x).items()))) for x in lines()]  # keys in another order
     path.write_text("\n".join([*moved[:2], "half a li", "[1]", *moved[:3]]))
@@ -385,7 +385,7 @@ def test_an_accepted_slice_is_still_measured():
     accept_slice("dim light", "lamps in May", "parts")
     told = check_ledger(model("two", 0.5))
     assert told.table["status"][0] == "still open" and "Accepted: lamps in May" in repr(told)
-    assert read_ledger("parts")["dim light"].status == "accepted"
+    assert load_ledger("parts")["dim light"].status == "accepted"
 
 
 def test_earlier_predictions_are_found_in_the_store(store):
@@ -489,7 +489,7 @@ def test_a_few_corrected_labels_leave_the_others_paired():
 def test_labels_of_html_do_no_harm():
     name = "<script>alert(1)</script>"
     add_slices([Slice(name, "light == '<img src=x onerror=1>'")], "parts", model="m")
-    shown = read_ledger("parts")._repr_html_() + check_ledger(model("two", 0.1), data="parts")._repr_html_()
+    shown = load_ledger("parts")._repr_html_() + check_ledger(model("two", 0.1), data="parts")._repr_html_()
     assert "<script" not in shown and "<img" not in shown and "&lt;script&gt;" in shown
 
 
@@ -501,9 +501,9 @@ def test_a_data_set_without_name_is_refused():
 
 def test_the_table_has_the_latest_numbers():
     add_slices([DIM], "parts@v1", model="one")
-    assert read_ledger("parts").table["error"][0] == 0.4
+    assert load_ledger("parts").table["error"][0] == 0.4
     check_ledger(model("two", 0.1))
-    table = read_ledger("parts").table
+    table = load_ledger("parts").table
     assert isinstance(table, pd.DataFrame) and table["model"][0] == "two" and table["error"][0] < 0.2
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from cvbench.core.arrays import LazyArray, list_cache, open_array, trim_cache
 from cvbench.core.settings import load_settings
-from cvbench.inference.features import read_features
+from cvbench.inference.features import extract_features
 from cvbench.inference.predict import predict
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform
@@ -359,7 +359,7 @@ def test_equal_weights_with_another_forward_pass_are_another_network():
     two, four = heads(2), heads(4)
     assert two.base_id == four.base_id
     assert computed(reader(ds, two), rows) == computed(reader(ds, four), rows) == 20
-    (first,), (second,) = read_features(two, ds).values(), read_features(four, ds).values()
+    (first,), (second,) = extract_features(two, ds).values(), extract_features(four, ds).values()
     assert not np.allclose(first, second)
     assert train(two, ds, epochs=1).id != train(four, ds, epochs=1).id
     assert computed(reader(ds, heads(4)), rows) == 0
@@ -371,7 +371,7 @@ def test_features_count_in_the_budget_of_the_cache_and_give_way(monkeypatch):
 
     def ask(part):  # of 20 images each; the file it leaves
         before = {path for path, _, _ in list_cache()}
-        features = next(iter(read_features(model, ds, ids[20 * part : 20 * part + 20]).values()))
+        features = next(iter(extract_features(model, ds, ids[20 * part : 20 * part + 20]).values()))
         assert features.shape == (20, 32)
         return {path for path, _, _ in list_cache()} - before
 
@@ -397,4 +397,4 @@ def test_only_what_is_gone_counts_as_freed(monkeypatch, tmp_path):
 def test_features_of_no_images_are_refused():
     ds = digits()
     with pytest.raises(ValueError, match="there are no images of digits@v1 to look at"):
-        read_features(small(ds, LinearProbe()), ds, [])
+        extract_features(small(ds, LinearProbe()), ds, [])

@@ -6,7 +6,7 @@ import torch
 
 from cvbench.core.inspection import make_inspection
 from cvbench.data.dataset import commit
-from cvbench.inference.features import read_features
+from cvbench.inference.features import extract_features
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.heads import encode_targets, make_loss
 from cvbench.model.models import create_model
@@ -54,8 +54,8 @@ def test_weights_for_other_images_are_refused(ds):
 def test_features_are_those_of_the_encoder_in_the_order_asked(ds):
     _, model = trained(ds)
     ids = ds.split("test").table(["sample_id"])["sample_id"].to_pylist()
-    ((name, some),) = read_features(model, ds, ids[:5]).items()
-    ((again, all_of_them),) = read_features(model, ds.split("test")).items()
+    ((name, some),) = extract_features(model, ds, ids[:5]).items()
+    ((again, all_of_them),) = extract_features(model, ds.split("test")).items()
     assert name == again and name.startswith("pocket_vit:")
     assert np.allclose(some, all_of_them[:5], atol=1e-4)
 

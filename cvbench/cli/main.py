@@ -284,9 +284,9 @@ def evaluate(
 
 
 def _ask_ledger(ev: Any) -> None:
-    from cvbench.slices.ledger import check_ledger, read_ledger
+    from cvbench.slices.ledger import check_ledger, load_ledger
 
-    if ev.dataset_version and len(read_ledger(ev.dataset_version)):
+    if ev.dataset_version and len(load_ledger(ev.dataset_version)):
         typer.echo(f"\n{check_ledger(ev)}")
 
 # %% ../../nbs/cli/00_main.ipynb #compare
@@ -341,10 +341,10 @@ def slices(
 
 def _data_of(source: str, split: str) -> str:
     "The data set whose ledger is meant: by its name, or by the predictions of a run"
-    from cvbench.slices.ledger import ledger_path, read_ledger
+    from cvbench.slices.ledger import ledger_path, load_ledger
 
     name = Path(source).name == source and not source.endswith(".parquet")
-    if name and len(read_ledger(source)):
+    if name and len(load_ledger(source)):
         return source
     try:
         data = _predictions(source, split).dataset_version

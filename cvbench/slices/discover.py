@@ -37,7 +37,7 @@ from cvbench.slices.describe import (
     rule_in_words,
 )
 from .describe import phrases as find_phrases
-from .ledger import Ledger, add_slices, read_ledger, to_json, with_properties
+from .ledger import Ledger, add_slices, load_ledger, to_json, with_properties
 from .rule_search import ConditionFinder
 from .slice import Candidate, Finder, Slice
 
@@ -237,7 +237,7 @@ def _load(path: str | os.PathLike) -> SliceReport:
 def _to_ledger(r: SliceReport, folder: str | os.PathLike | None) -> Ledger:
     if not r.about["data"]:
         raise ValueError("the predictions name no data set, so no ledger is theirs. Predict on a committed data set.")
-    taken = {e.name: e.slice.id for e in read_ledger(r.about["data"], folder)}
+    taken = {e.name: e.slice.id for e in load_ledger(r.about["data"], folder)}
     named = []
     for s in r.slices:
         name, k = s.name, 2
@@ -308,15 +308,15 @@ def _as_matrix(values: pa.ChunkedArray, column: str) -> np.ndarray:  # (n, d)
 def own_features(
     ev: Evaluation,
     run: str | os.PathLike = "",  # A run, by id or folder; the one that made the predictions by default
-) -> dict[str, np.ndarray] | None:  # As from `read_features`; `None` where the run or the images are not here
+) -> dict[str, np.ndarray] | None:  # As from `extract_features`; `None` where the run or the images are not here
     "What the model's own encoder makes of the evaluated images"
     from cvbench.core.runs import load_run
-    from cvbench.inference.features import read_features
+    from cvbench.inference.features import extract_features
 
     run = run or ev.predictions.info.get("run", "")
     try:
         ids = ev.samples["sample_id"].tolist()
-        return read_features(load_run(run), checkout(ev.dataset_version), ids) if run else None
+        return extract_features(load_run(run), checkout(ev.dataset_version), ids) if run else None
     except (OSError, KeyError, ValueError):
         return None
 
@@ -340,7 +340,7 @@ def discover_slices(
     embeddings: np.ndarray
     | Mapping[str, np.ndarray]
     | str
-    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `read_features`, or a column of `ds`: embedding by default, where it is there; none for none
+    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `extract_features`, or a column of `ds`: embedding by default, where it is there; none for none
     *,
     finders: Sequence[Finder] | None = None,  # By default one for columns and, with embeddings, one for regions
     error: str = "wrong",  # wrong: right or wrong; loss: 1 − exp(−loss), which knows degrees
@@ -457,7 +457,7 @@ def _notes(
     out = []
     if vectors is None:
         out += [
-            "No embeddings were given, so only columns were looked at. Pass read_features(run, ds), or run embed, to look for images that resemble each other."
+            "No embeddings were given, so only columns were looked at. Pass extract_features(run, ds), or run embed, to look for images that resemble each other."
         ]
     if not error.any():
         out += ["Not one image is wrong."]
