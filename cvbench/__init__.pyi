@@ -9,6 +9,7 @@ from .core.digits import read_digits as read_digits
 from .core.inspection import make_inspection as make_inspection, write_inspection as write_inspection
 from .core.predictions import (
     Predictions as Predictions,
+    load_features as load_features,
     load_predictions as load_predictions,
     make_predictions as make_predictions,
     save_predictions as save_predictions,
@@ -77,14 +78,26 @@ from .report.cards import (
     save_questions as save_questions,
 )
 from .report.figures import (
+    find_confusions as find_confusions,
+    find_examples as find_examples,
+    make_confusion_gallery as make_confusion_gallery,
     make_gallery as make_gallery,
+    make_note as make_note,
+    make_table as make_table,
+    make_tiles as make_tiles,
     plot_breakdown as plot_breakdown,
     plot_calibration as plot_calibration,
     plot_classes as plot_classes,
     plot_confusion as plot_confusion,
     plot_headline as plot_headline,
 )
-from .report.runner import list_reports as list_reports, render_report as render_report
+from .report.runner import (
+    list_reports as list_reports,
+    open_predictions as open_predictions,
+    record_file as record_file,
+    record_origin as record_origin,
+    render_report as render_report,
+)
 from .report.site import build_site as build_site
 from .search.estimate import Estimate as Estimate, estimate as estimate
 from .search.presets import adapt as adapt, list_choices as list_choices
@@ -103,7 +116,11 @@ from .slices.cluster_search import (
     MixtureFinder as MixtureFinder,
     RegionFinder as RegionFinder,
 )
-from .slices.discover import SliceReport as SliceReport, discover_slices as discover_slices
+from .slices.discover import (
+    SliceReport as SliceReport,
+    discover_slices as discover_slices,
+    own_features as own_features,
+)
 from .slices.ledger import (
     Ledger as Ledger,
     accept_slice as accept_slice,
@@ -116,6 +133,7 @@ from .slices.rule_search import ConditionFinder as ConditionFinder
 from .slices.slice import Slice as Slice
 from .slices.slice_tests import (
     Judgement as Judgement,
+    find_predictions as find_predictions,
     judge_slice as judge_slice,
     list_slices as list_slices,
     save_slice as save_slice,

@@ -190,7 +190,10 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
         "cvbench/_reports/model_card.ipynb",
         "cvbench/_reports/slices.ipynb",
         "cvbench/model/weights/pocket_vit.safetensors",
+        "cvbench/__init__.pyi",
+        "cvbench/py.typed",
     } <= set(names)
+    assert not [n for n in names if "pretrain" in n or "_synthesis" in n]
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import cvbench; from cvbench.report.runner import find_report; from cvbench.model.backbones import create_backbone\n"
     code += "print(cvbench.__file__, find_report('evaluation'), create_backbone('pocket_vit').features)"

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from simulation import meets, runs
 
-from cvbench.core.predictions import make_predictions
+from cvbench.core.predictions import make_predictions, prediction_schema
 from cvbench.evaluation.evaluate import evaluate
 from cvbench.slices.act import collect, rebalance
 from cvbench.slices.confirm import against_rest, confirm, find_rows, split_halves
@@ -421,13 +422,24 @@ def test_embeddings_by_name_are_one_array(given):
         discover_slices(model(0.4), embeddings=given)
 
 
-def test_the_own_features_are_those_of_the_run_that_predicted(monkeypatch):
+def test_the_own_features_are_those_of_the_run_that_predicted(store):
     assert own_features(model(0.4)) is None and own_features(model(0.4), "no-such-run") is None
-    monkeypatch.setattr("cvbench.core.runs.load_run", lambda run: run)
-    monkeypatch.setattr("cvbench.slices.discover.checkout", lambda ref: ref)
-    monkeypatch.setattr("cvbench.inference.features.extract_features", lambda run, ds, ids: {f"{run} {ds}": len(ids)})
-    assert own_features(model(0.4, info={"run": "r1"})) == {"r1 line@v1": N}
-    assert own_features(model(0.4, info={"run": "r1"}), "r2") == {"r2 line@v1": N}
+    ids = model(0.4).samples["sample_id"].tolist()
+    for run, shift in (("r1", 0), ("r2", 1)):
+        x = np.arange(2 * N, dtype=np.float32).reshape(N, 2) / N + shift
+        preds = make_predictions(["a"] * N, np.ones((N, 1)), ["a"], sample_id=ids[::-1], info={"features": f"of {run}"})
+        column = pa.FixedSizeListArray.from_arrays(pa.array(x.astype(np.float16).ravel()), 2)
+        table = preds.table.append_column("_features", column)
+        folder = store / "runs" / run / "predictions"
+        folder.mkdir(parents=True)
+        (folder.parent / "run.json").write_text(json.dumps({"id": run, "kind": "train", "config": {}}))
+        schema = prediction_schema("classification", ["a"], info=preds.info).append(table.schema.field("_features"))
+        pq.write_table(table.cast(schema), folder / "test.parquet")
+        (folder / "broken.parquet").write_bytes(b"PAR1")
+        for found in (own_features(model(0.4, info={"run": run})), own_features(model(0.4), run)):
+            ((name, values),) = found.items()
+            assert name == f"of {run}"
+            np.testing.assert_allclose(values, x[::-1], atol=2e-3)
     assert own_features(model(0.4)) is None
 
 

@@ -24,7 +24,7 @@ from ..core.settings import load_settings
 from ..core.tasks import get_task
 from ..core.types import Target
 from .jobs import ForwardShard, check_place, list_shards, run_shards
-from ..model.backbones import Transform, normalise
+from ..model.backbones import Transform, hash_state, normalise
 from ..model.models import Model, load_model
 from ..model.preprocessing import autocast, forward_batch, pick_device, settle_precision
 
@@ -50,6 +50,7 @@ def predict(
     target, model_id = pick_device(device), model.id
     precision = settle_precision(precision, target)
     asked = {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision}
+    asked |= {"features": f"{model.backbone.name}:{hash_state(model.net.encoder.state_dict())}"}
     own, path = path is None, Path(path or _default_path(run, model_id, ds))
     if (old := _look_up(path, model_id, asked, own)) is not None:
         return old
@@ -96,7 +97,7 @@ _PART = 2048  # Rows of one part
 # %% ../../nbs/inference/02_predict.ipynb #Scorer
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    "A model as probabilities: (B, side, side, 3) uint8 → (B, classes) float32"
+    "A model as probabilities and the features behind them: (B, side, side, 3) uint8 → (B, classes + features) float32"
 
     model: Model
     device: str = "cpu"
@@ -112,8 +113,10 @@ class Scorer:
     def __call__(self, squares: np.ndarray) -> np.ndarray:
         net, device = self.model.net.eval().to(self.device), torch.device(self.device)
         with autocast(device, self.precision):
-            z = net(normalise(torch.from_numpy(squares).to(device), self.transform)).float().cpu().double()
-        return (z.softmax(1) if self.model.task == "classification" else z.sigmoid()).float().numpy()
+            features = net.encoder(normalise(torch.from_numpy(squares).to(device), self.transform))  # (B, features)
+            z = net.classify(features).float().cpu().double()  # (B, classes)
+        scores = z.softmax(1) if self.model.task == "classification" else z.sigmoid()
+        return torch.cat([scores.float(), features.float().cpu()], 1).numpy()
 
 # %% ../../nbs/inference/02_predict.ipynb #as-predictions
 def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold: float) -> Predictions:
@@ -135,13 +138,24 @@ def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold:
 def _join_parts(files: list[Path], path: Path, model: Model, ds, origin: dict, threshold: float) -> Predictions:
     origin["info"] |= {"code_version": code_version(), "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     batches = ds.batches(["sample_id", "split", "target", *ds.metadata], _PART)
+    k, kind = len(model.classes), _feature_type(files, len(model.classes))
     with atomic_path(path) as p, ExitStack() as stack:
         out = None
         for file, rows in zip(files, batches, strict=True):
-            table = _as_predictions(model, rows, np.load(file), threshold).table
+            part = np.load(file)  # (rows, classes + features)
+            table = _as_predictions(model, rows, part[:, :k], threshold).table
+            features = pa.array(part[:, k:].astype(kind.value_type.to_pandas_dtype()).ravel())
+            table = table.append_column("_features", pa.FixedSizeListArray.from_arrays(features, kind.list_size))
             if out is None:
-                own = pa.schema([f for f in table.schema if f.name in ds.metadata])
-                schema = prediction_schema(model.task, model.classes, own, **origin)
+                own = [f for f in table.schema if f.name in ds.metadata]
+                schema = prediction_schema(model.task, model.classes, pa.schema([*own, ("_features", kind)]), **origin)
                 out = stack.enter_context(pq.ParquetWriter(p, schema, compression="zstd"))
             out.write_table(table.select(schema.names).cast(schema))
     return load_predictions(path)
+
+
+def _feature_type(files: list[Path], k: int) -> pa.DataType:
+    "Half precision, where every feature fits into it"
+    parts = [np.load(f, mmap_mode="r") for f in files]
+    fits = all(np.abs(p[:, k:]).max(initial=0) < np.finfo(np.float16).max for p in parts)
+    return pa.list_(pa.float16() if fits else pa.float32(), parts[0].shape[1] - k)

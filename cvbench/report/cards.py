@@ -167,13 +167,10 @@ def _about_model(run: Run, trains: pd.DataFrame | None) -> dict[str, str]:
 
 
 _CODE = """```python
-from cvbench.core.runs import load_run
-from cvbench.data.dataset import commit
-from cvbench.data.formats import read_samples
-from cvbench.inference.predict import predict
+import cvbench as cv
 
-ds = commit(read_samples("photos"), name="photos")
-preds = predict(load_run("{run}"), ds)
+ds = cv.commit(cv.read_samples("photos"), name="photos")
+preds = cv.predict(cv.load_run("{run}"), ds)
 ```"""
 
 # %% ../../nbs/report/02_cards.ipynb #about-machine

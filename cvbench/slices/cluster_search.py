@@ -127,7 +127,7 @@ REGION_KINDS = {"nearest": _nearest_scores}
 def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
     if embeddings is None:
         raise ValueError(
-            f"embeddings must be numbers of the shape ({n}, d), and none were given. Pass an array, or to discover_slices extract_features(run, ds) or the name of a column made by embed."
+            f"embeddings must be numbers of the shape ({n}, d), and none were given. Pass an array, or to discover_slices own_features(ev) or the name of a column made by embed."
         )
     x = np.asarray(embeddings)
     if x.ndim != 2 or len(x) != n or not x.shape[1] or x.dtype.kind not in "fiu":

@@ -12,6 +12,7 @@ import os
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.files import read_json, write_json
+from ..core.predictions import load_features
+from ..core.runs import load_run
+from ..core.settings import load_settings
 from ..data.dataset import Dataset, checkout
 from ..evaluation.evaluate import Evaluation, unit_keys
 from . import _page
@@ -308,17 +312,18 @@ def _as_matrix(values: pa.ChunkedArray, column: str) -> np.ndarray:  # (n, d)
 def own_features(
     ev: Evaluation,
     run: str | os.PathLike = "",  # A run, by id or folder; the one that made the predictions by default
-) -> dict[str, np.ndarray] | None:  # As from `extract_features`; `None` where the run or the images are not here
-    "What the model's own encoder makes of the evaluated images"
-    from cvbench.core.runs import load_run
-    from cvbench.inference.features import extract_features
-
-    run = run or ev.predictions.info.get("run", "")
+) -> dict[str, np.ndarray] | None:  # As from `load_features`; `None` where no predictions of these images keep them
+    "The features that the model's head saw of the evaluated images"
+    run, folder = run or ev.predictions.info.get("run", ""), load_settings().store / "models" / ev.model_id
     try:
-        ids = ev.samples["sample_id"].tolist()
-        return extract_features(load_run(run), checkout(ev.dataset_version), ids) if run else None
-    except (OSError, KeyError, ValueError):
+        folder = load_run(run).path if run else folder
+    except (OSError, ValueError):
         return None
+    for path in sorted((folder / "predictions").glob("*.parquet")):
+        with suppress(OSError, KeyError, ValueError):  # damaged, or of other images
+            if features := load_features(path, ev.samples["sample_id"].tolist()):
+                return features
+    return None
 
 # %% ../../nbs/slices/07_discover.ipynb #find-data
 def _find_data(ev: Evaluation, ds: Dataset | None) -> tuple[Dataset | None, list[str]]:
@@ -340,7 +345,7 @@ def discover_slices(
     embeddings: np.ndarray
     | Mapping[str, np.ndarray]
     | str
-    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `extract_features`, or a column of `ds`: embedding by default, where it is there; none for none
+    | None = None,  # (n, d) in the order of `ev.samples`, with a name as from `own_features`, or a column of `ds`: embedding by default, where it is there; none for none
     *,
     finders: Sequence[Finder] | None = None,  # By default one for columns and, with embeddings, one for regions
     error: str = "wrong",  # wrong: right or wrong; loss: 1 − exp(−loss), which knows degrees
@@ -457,7 +462,7 @@ def _notes(
     out = []
     if vectors is None:
         out += [
-            "No embeddings were given, so only columns were looked at. Pass extract_features(run, ds), or run embed, to look for images that resemble each other."
+            "No embeddings were given, so only columns were looked at. Pass embeddings=own_features(ev), or run embed, to look for images that resemble each other."
         ]
     if not error.any():
         out += ["Not one image is wrong."]

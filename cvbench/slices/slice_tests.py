@@ -132,7 +132,7 @@ def save_slice_test(
 def _literal(part: Slice) -> str:
     ids = "" if part.ids is None else "    ids=(\n" + "".join(f"        {i!r},\n" for i in part.ids) + "    ),\n"
     where = f"    where={part.where!r},\n" if part.where else ""
-    return f"Slice(\n    {part.name!r},\n{where}{ids})"
+    return f"cv.Slice(\n    {part.name!r},\n{where}{ids})"
 
 # %% ../../nbs/slices/09_slice_tests.ipynb #r52template
 _TEST = """{doc}
@@ -142,17 +142,16 @@ _TEST = """{doc}
 
 import pytest
 
-from cvbench.slices.slice_tests import find_predictions, judge_slice
-from cvbench.slices.slice import Slice
+import cvbench as cv
 
 AUTHOR, DATE = {author}, "{time}"
 SLICE = {slice}
 
 
 def test_{slug}():
-    preds = find_predictions({dataset!r}, {split!r})
+    preds = cv.find_predictions({dataset!r}, {split!r})
     if preds is None:
         pytest.skip("no predictions on {dataset} in the store: run predict first, or set CVBENCH_PREDICTIONS")
-    verdict = judge_slice(SLICE, preds, at_least={at_least!r})
+    verdict = cv.judge_slice(SLICE, preds, at_least={at_least!r})
     assert verdict, str(verdict)
 """
