@@ -454,9 +454,8 @@ def test_report_and_command_line_find_the_same_and_take_groups_together(tmp_path
     path = tmp_path / "test.parquet"
     save_predictions(ev.predictions, path)
     monkeypatch.setattr("cvbench.slices.discover.own_features", lambda ev, run="": {"own": spread()})
-    monkeypatch.setattr(
-        "cvbench.evaluation.evaluate.evaluate", lambda *a, **k: saved.append(k.get("group")) or made(*a, **k)
-    )
+    for name in ("cvbench.evaluation.evaluate.evaluate", "cvbench.evaluate"):
+        monkeypatch.setattr(name, lambda *a, **k: saved.append(k.get("group")) or made(*a, **k))
     done = CliRunner().invoke(app, ["slices", str(path), "--group", "part", "--out", str(tmp_path / "found.json")])
     assert done.exit_code == 0, done.output
     cells = json.loads((Path(__file__).parents[1] / "reports" / "slices.ipynb").read_text())["cells"]
