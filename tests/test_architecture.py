@@ -151,6 +151,42 @@ def test_imports_are_seen_wherever_they_stand():
     }
 
 
+def measure_rooms() -> list[dict]:
+    "Each room: modules, lines of code, size of the largest file, lines of its export cells, lessons per export"
+    rows = []
+    for room in ALLOWED:
+        files = [p for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__"]
+        cells = [c for p in NOTEBOOKS if p.parent.name == room for c in json.loads(p.read_text())["cells"]]
+        code = [_source(c).strip() for c in cells if c["cell_type"] == "code"]
+        exports = [c for c in code if c.startswith("#| export")]
+        rows.append(
+            {
+                "room": room,
+                "files": len(files),
+                "lines": sum(len(p.read_text().splitlines()) for p in files),
+                "largest_kb": max(p.stat().st_size for p in files) / 1e3,
+                "exports": sorted(c.count("\n") for c in exports),
+                "lessons": sum(not c.startswith("#|") for c in code),
+            }
+        )
+    return rows
+
+
+def test_every_room_teaches_what_it_exports():
+    rows = measure_rooms()
+    print(f"\n{'room':12}{'files':>6}{'lines':>7}{'largest':>9}{'export p90':>12}{'lessons per export':>20}")
+    for r in rows:
+        cells = r["exports"]
+        p90 = cells[int(0.9 * len(cells))]
+        print(
+            f"{r['room']:12}{r['files']:6}{r['lines']:7}{r['largest_kb']:6.1f} kB{p90:12}{r['lessons'] / len(cells):20.2f}"
+        )
+    every = sorted(n for r in rows for n in r["exports"])
+    files, lines, lessons = (sum(r[k] for r in rows) for k in ("files", "lines", "lessons"))
+    print(f"{'all':12}{files:6}{lines:7}{'':9}{every[int(0.9 * len(every))]:12}{lessons / len(every):20.2f}")
+    assert every[int(0.9 * len(every))] <= 35 and lessons / len(every) >= 1 / 3
+
+
 @pytest.mark.parametrize("module", sorted(NUMBERS))
 def test_no_star_imports_and_no_public_logger(module):
     text = _file(module).read_text()
