@@ -1,4 +1,4 @@
-"""Pictures of parts on a conveyor: signed distances → height field → normals → light → camera.
+"""Render images of parts on a conveyor: signed distances → height field → normals → light → camera.
 
 A part is a set of signed distances (negative inside) in its own rotated frame; the bevelled height field made of them is
 lit by one lamp and a soft box (Lambert, Blinn–Phong, a two-band environment), casts a soft shadow on the belt, and is
@@ -20,7 +20,7 @@ LIGHTS = ("bright", "normal", "dim")
 CAMERAS = ("A", "B", "C")
 DEFECTS = ("scratch", "dent", "stain", "crack", "missing_hole")
 
-_SS = 2  # drawn at this many times the size
+_SS = 2  # supersampling factor
 _SAME_PART = {
     "serial": "",
     "exposure": 0.0,
@@ -84,7 +84,7 @@ _CAMERA = {
 
 @dataclass(frozen=True)
 class Scene:
-    "What one picture shows; everything else follows from the two seeds"
+    "Content of one image; everything else is derived from the two seeds"
 
     part: str
     material: str
@@ -93,16 +93,16 @@ class Scene:
     defect: str | None  # one of DEFECTS, None for a good part
     serial: str
     exposure: float  # stops
-    blur: float  # standard deviation, pixels of a picture 96 wide
+    blur: float  # standard deviation, pixels of an image 96 pixels wide
     occluder: float  # how far a gripper reaches in, 0 for none
-    shift: float  # where on the belt the part is, in widths
+    shift: float  # position of the part on the belt, in image widths
     drift: bool  # later month: warmer and darker
-    track_seed: tuple[int, ...]  # what all frames of the part share
-    frame_seed: tuple[int, ...]  # what this frame has alone
+    track_seed: tuple[int, ...]  # shared by all frames of the part
+    frame_seed: tuple[int, ...]  # specific to this frame
 
 
 class Thing(NamedTuple):
-    "One annotated object of a picture"
+    "One annotated object of an image"
 
     label: str
     mask: np.ndarray  # (size, size) bool
@@ -158,7 +158,7 @@ def _belt(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weave = np.sin(f * (x + y)) * np.sin(f * (x - y))
     h = 0.0016 * np.clip(weave, -0.2, 0.8)
     wear = np.hstack([_smooth_noise(rng, n, 3, 4), _smooth_noise(rng, n, 3, 4)])
-    for k in range(n // 8):  # the two halves, and the belt's ends, meet softly
+    for k in range(n // 8):  # blend the two halves and the ends of the belt
         t = k / (n // 8)
         wear[:, n - 1 - k] *= t
         wear[:, n + k] *= t
@@ -166,7 +166,7 @@ def _belt(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         wear[:, 2 * n - 1 - k] *= t
     grain = rng.standard_normal((n, 2 * n))
     albedo = 0.055 + 0.012 * wear + 0.005 * grain + 0.010 * np.clip(weave, 0, 1)
-    for _ in range(26):  # scuffs along the way of travel
+    for _ in range(26):  # scuffs along the direction of travel
         x0, y0, length, w = rng.uniform(0, 2), rng.uniform(0, 1), rng.uniform(0.05, 0.4), rng.uniform(0.001, 0.003)
         dx = np.abs((x - x0 + 1) % 2 - 1)
         albedo += 0.03 * np.clip(1 - dx / length, 0, 1) * np.exp(-(((y - y0 - 0.05 * (x - x0)) / w) ** 2))
@@ -283,7 +283,7 @@ def _strokes(n: int, paths: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def _spot(rng: np.random.Generator, solid: np.ndarray, need: float) -> tuple[float, float]:
-    "A random point of the part that is `need` from every edge, or as far as there is"
+    "A random point of the part at least `need` from every edge, or as far as possible"
     ok = solid < -need
     if not ok.any():
         ok = solid <= solid.min() * 0.9
@@ -377,7 +377,7 @@ def _light_up(gx, gy, x, y, lamp, gloss: int) -> tuple[np.ndarray, np.ndarray, n
 
 
 class _Pose(NamedTuple):
-    "Where the part is: the picture's grid, the grid from the part's centre, the grid in its rotated frame"
+    "Position of the part: grid of the image, grid around the part's centre, and grid in its rotated frame"
 
     x: np.ndarray  # (n, n)
     y: np.ndarray
@@ -387,12 +387,12 @@ class _Pose(NamedTuple):
     v: np.ndarray
     r: np.ndarray
     centre: tuple[float, float]
-    step: int  # travelled on the belt, drawn pixels
+    step: int  # distance travelled on the belt, in supersampled pixels
     lamp: tuple[float, float, float]
 
 
 def _draws(scene: Scene, what: int) -> np.random.Generator:
-    "Each stage draws from its own generator, and no number of draws depends on the size, so neither does the scene"
+    "Random generator of one stage; the number of draws never depends on the image size, so the scene does not"
     return np.random.default_rng((*scene.track_seed, what))
 
 
@@ -423,13 +423,13 @@ def _cut(scene: Scene, pose: _Pose) -> tuple[_Geometry, np.ndarray, tuple[float,
 
 @lru_cache(maxsize=64)
 def _solid(scene: Scene) -> np.ndarray:
-    "Signed distance (48, 48) around the part's centre, the same for every frame and size: where defects may be put"
+    "Signed distance (48, 48) around the part's centre, the same for every frame and size; defects are placed inside"
     geo, d, _ = _cut(scene, _pose(scene, 48, 0.0, centred=True))
-    return d if geo.chips is None else np.where(geo.chips > 0.5, 0.01, d)  # defects keep off the chips
+    return d if geo.chips is None else np.where(geo.chips > 0.5, 0.01, d)  # no defects on the chips
 
 
 def _finish(scene: Scene, pose: _Pose) -> tuple[np.ndarray | float, np.ndarray | float]:
-    "What the material adds to the height, and by what its highlights are multiplied"
+    "Height added by the material, and the factor of its highlights"
     rng, n = _draws(scene, 2), len(pose.x)
     if scene.material == "steel":  # brushed along u
         coarse = Image.fromarray(rng.standard_normal((512, 6), dtype=np.float32))
@@ -450,7 +450,7 @@ def _finish(scene: Scene, pose: _Pose) -> tuple[np.ndarray | float, np.ndarray |
 
 
 class _Damage(NamedTuple):
-    "What a defect does to the surface; 0 where it does nothing"
+    "Effect of a defect on the surface; 0 for no effect"
 
     marks: list[np.ndarray]  # coverage (n, n) by each defect
     depth: np.ndarray | float = 0.0
@@ -487,7 +487,7 @@ def _stains(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.
         dark = np.maximum(dark, blot)
         marks.append((blot > 0.4) * cover)
     r, g, b = ((0.30, 0.10, 0.02), (0.03, 0.17, 0.09))[int(rng.integers(2))]  # rust, coolant
-    if material == "plastic":  # seen on black, too
+    if material == "plastic":  # visible on black as well
         r, g, b = 1.2 * r + 0.03, 1.2 * g + 0.03, 1.2 * b + 0.03
     return _Damage(marks, dark=dark, tint=(r, g, b), matt=0.7)
 
@@ -496,7 +496,7 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
     if scene.defect is None:
         return _Damage([])
     rng, n, centre = _draws(scene, 3), len(cover), np.array(pose.centre)
-    one = replace(scene, exposure=0.0, blur=0.0, shift=0.0, frame_seed=())  # frames of a part share the answer
+    one = replace(scene, exposure=0.0, blur=0.0, shift=0.0, frame_seed=())  # one cache entry for all frames of a part
     solid = _solid(one)
     if scene.defect == "dent":
         return _dents(rng, pose, solid, cover)
@@ -529,7 +529,7 @@ def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> tuple
 def _shine(
     scene: Scene, pose: _Pose, geo: _Geometry, d: np.ndarray, damage: _Damage
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
-    "Diffuse light, and reflected light, each (n, n), and what scratches add in white"
+    "Diffuse and reflected light, each (n, n), and the white light that scratches add"
     material, light, n = _MATERIAL[scene.material], _LIGHT[scene.light], len(d)
     added, glow = _finish(scene, pose)
     t = np.clip(d * (-1 / geo.bevel), 0, 1)
@@ -553,7 +553,7 @@ def _shine(
 
 
 def _moved(a: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    "The picture moved by whole pixels, zeros behind it"
+    "The image shifted by whole pixels, filled with zeros"
     out, (h, w) = np.zeros_like(a), a.shape
     to, of = (slice(max(k, 0), size + min(k, 0)) for k, size in ((dy, h), (dx, w))), (-dy, -dx)
     out[tuple(to)] = a[tuple(slice(max(k, 0), size + min(k, 0)) for k, size in zip(of, (h, w), strict=True))]
@@ -578,7 +578,7 @@ def _ground(scene: Scene, pose: _Pose, cover: np.ndarray, plate: np.ndarray) -> 
 def _gripper(
     scene: Scene, pose: _Pose, marks: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    "Coverage by a gripper's finger, its grey light, the light on its pad, and what its shadow leaves"
+    "Coverage by a gripper's finger, its grey light, the light on its pad, and the share of light in its shadow"
     rng, light, n = _draws(scene, 6), _LIGHT[scene.light], len(pose.x)
     (cx, _), side, tip = pose.centre, (-1.0 if rng.random() < 0.5 else 1.0), scene.occluder - 0.5
     if marks:  # comes in on the side away from the defect
@@ -600,7 +600,7 @@ def _gripper(
 
 
 def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:
-    "What the camera makes of linear light (3, size, size): an 8-bit picture (size, size, 3)"
+    "Camera model: linear light (3, size, size) → 8-bit image (size, size, 3)"
     light, camera, size = _LIGHT[scene.light], _CAMERA[scene.camera], linear.shape[1]
     drift, stops = ((1.10, 0.94, 0.72), -0.55) if scene.drift else ((1.0, 1.0, 1.0), 0.0)
     x, y = _grid(size)
@@ -623,7 +623,7 @@ def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:
 
 
 def render(scene: Scene, size: int) -> tuple[np.ndarray, list[Thing], float]:
-    "The picture (size, size, 3) uint8, its annotated things, and the share of the part that a gripper hides"
+    "The image (size, size, 3) uint8, its annotated objects, and the share of the part hidden by a gripper"
     n = size * _SS
     material, pose = _MATERIAL[scene.material], _pose(scene, n, scene.shift)
     geo, d, hole = _cut(scene, pose)
