@@ -80,7 +80,7 @@ def test_a_committed_edit_changes_targets_and_nothing_else(ds):
     assert edits.table["state"].tolist() == [f"in {new.ref}"] * 3 + ["undone"] * 2 + [f"in {new.ref}"]
     with pytest.raises(ValueError, match="waiting to be committed"):
         commit_edits(edits)
-    with pytest.raises(ValueError, match="no edit of parts to take back"):
+    with pytest.raises(ValueError, match="no edit of parts to undo"):
         edits.undo()
     assert "relabelled 4 images" in log("parts")["message"].tolist()
 

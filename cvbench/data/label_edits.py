@@ -25,24 +25,24 @@ from .dataset import Dataset, add_column, checkout, commit, read_schema
 # %% ../../nbs/data/05_label_edits.ipynb #EditLog
 @dataclass(frozen=True)
 class EditLog:
-    "Corrected labels of one data set"
+    "Log of corrected labels of one data set"
 
-    name: str  # Of the data set
+    name: str  # Name of the data set
     store: str | os.PathLike | None = None  # Store folder; from settings by default
 
     @property
     def path(self) -> Path:
-        "The log"
+        "Path of the log file"
         return Path(self.store or load_settings().store) / "edits" / f"{check_name(self.name, 'data set')}.jsonl"
 
     def relabel(
         self,
         ids: Sequence[str],  # sample_id of each image
-        before: Sequence[Sequence[str]],  # Labels it has
-        after: Sequence[str],  # Labels it is to have
-        version: str = "",  # Such as parts@v3
+        before: Sequence[Sequence[str]],  # Current labels of each image
+        after: Sequence[str],  # New labels, the same for all these images
+        version: str = "",  # Data set version, such as parts@v3
     ) -> int:  # Number of the edit
-        "Note new labels"
+        "Record new labels"
         if not ids:
             raise ValueError("no image is selected, so there is nothing to relabel. Select some first.")
         line = {"verb": "relabel", "ids": list(ids), "before": [list(b) for b in before], "after": list(after)}
@@ -51,21 +51,21 @@ class EditLog:
             append_lines(file, [{"edit": number, "time": now(), "author": find_author(), "version": version, **line}])
         return number
 
-    def undo(self) -> int:  # Its number
-        "Take the newest edit back; raises `ValueError` where there is none that is not committed"
+    def undo(self) -> int:  # Number of the edit
+        "Undo the newest edit; raises `ValueError` if there is none that is not committed"
         with locked_lines(self.path) as (lines, file):
             state = _state(lines)
             open_ = [x for x in lines if x["verb"] == "relabel" and state[x["edit"]] == "pending"]
             if not open_:
                 raise ValueError(
-                    f"there is no edit of {self.name} to take back. Committed ones stay: commit others over them."
+                    f"there is no edit of {self.name} to undo. Committed edits stay: relabel the images again to correct them."
                 )
             append_lines(file, [{"verb": "undo", "edit": open_[-1]["edit"], "time": now(), "author": find_author()}])
         return open_[-1]["edit"]
 
     @property
     def pending(self) -> dict[str, list[str]]:
-        "New labels by sample_id, the newest of each image, neither undone nor committed"
+        "Newest label of each image by sample_id, without undone and committed edits"
         lines = read_lines(self.path)
         state = _state(lines)
         return {
@@ -74,7 +74,7 @@ class EditLog:
 
     @property
     def table(self) -> pd.DataFrame:
-        "edit, time, author, sample_id, before, after, state: one row an image"
+        "edit, time, author, sample_id, before, after, state: one row per image"
         lines = read_lines(self.path)
         state = _state(lines)
         rows = [(x["edit"], x["time"], x["author"], i, ", ".join(b), ", ".join(x["after"]), state[x["edit"]])
@@ -96,9 +96,9 @@ def _state(lines: Sequence[Mapping[str, Any]]) -> dict[int, str]:
 # %% ../../nbs/data/05_label_edits.ipynb #commit-edits
 def commit_edits(
     edits: EditLog,
-    message: str = "",  # For the data set's log
+    message: str = "",  # Message for the data set's log
 ) -> Dataset:  # The new version
-    "The data set with its corrected labels; raises `ValueError` where nothing is pending"
+    "Commit the corrected labels as a new version; raises `ValueError` if no edit is pending"
     lines, pending = read_lines(edits.path), edits.pending
     if not pending:
         raise ValueError(f"no edit of {edits.name} is waiting to be committed. Relabel some images first.")
@@ -121,7 +121,7 @@ def commit_edits(
 
 # %% ../../nbs/data/05_label_edits.ipynb #relabelled
 def _relabelled(ds: Dataset, new: Mapping[str, Sequence[str]]) -> Iterator[Sample]:
-    "The samples of a version again, some with other labels; what was set aside stays aside"
+    "Samples of a version with the new labels applied; what was set aside stays set aside"
     keep = ds.info["images"] == "bytes"
     columns = ["sample_id", "uri", "split", "target", *ds.metadata, *(["image"] if keep else [])]
     for batch in ds.batches(columns):
@@ -137,7 +137,7 @@ def _relabelled(ds: Dataset, new: Mapping[str, Sequence[str]]) -> Iterator[Sampl
 
 
 def _carry_columns(old: Dataset, new: Dataset) -> Dataset:
-    "Columns added to a version after its commit, such as embeddings, on a version of the same images"
+    "Copy columns that were added after the commit, such as embeddings, to a version of the same images"
     fixed = {"sample_id", "uri", "width", "height", "split", "target", *old.metadata}
     for name in [c for c in old.columns if c not in fixed and c not in new.columns]:
         about = {k.decode(): v.decode() for k, v in (read_schema(old, [name]).field(0).metadata or {}).items()}
