@@ -2,7 +2,7 @@
 
 Eight families: single objects, scenes of several, bare patterns, damaged surfaces, cells, fractals (Kataoka et al. 2020),
 dead leaves (Baradad et al. 2021) and glyphs. A picture is a 112 px RGB image and two maps of 28 x 28 cells: `things` says which
-object is there (0 is background), `stuff` which pattern its surface has. Everything follows from the seed.
+object is there (0 is background), `stuff` which pattern its surface has. The seed determines everything.
 """
 
 import functools
@@ -73,7 +73,7 @@ def _wheel(x, y, r) -> Parts:
 
 
 def _top(u, sleeve: str, length=None, flare=None) -> np.ndarray:
-    "Outline of what is worn on the upper body: sleeve none, short or long"
+    "Outline of a garment for the upper body: sleeve none, short or long"
     neck, drop, chest = u(0.14, 0.26), u(0.03, 0.25), u(0.4, 0.54)
     hem, flare, arm = u(0.7, 0.95) if length is None else length, u(-0.05, 0.12) if flare is None else flare, u(0.15, 0.24)
     half = [(0, -0.85 + drop), (neck, -0.88), (chest, -0.78)]
@@ -487,7 +487,7 @@ def _light(height: np.ndarray, rng, strength=1.0) -> np.ndarray:
 
 
 class _Canvas:
-    "A picture in the making: colours, what is where, and which surface it has"
+    "A picture being drawn: colours, map of objects, and map of surfaces"
 
     def __init__(self, rng, calm=0.5):
         self.rng = rng
@@ -795,8 +795,8 @@ _FAMILY = dict(zip(FAMILIES, (_draw_object, _draw_scene, _draw_pattern, _draw_su
 
 
 def draw(
-    seed: int | tuple[int, ...],  # Everything follows from it
-    family: str | None = None,  # One of `FAMILIES`; by their shares if none is given
+    seed: int | tuple[int, ...],  # Determines the whole picture
+    family: str | None = None,  # One of `FAMILIES`; drawn by their shares by default
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:  # image (112, 112, 3), things and stuff (28, 28), family number
     "One picture with its maps"
     rng = np.random.default_rng(seed)
