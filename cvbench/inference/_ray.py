@@ -1,8 +1,8 @@
 """Shards as Ray tasks.
 
 The work is stored once in the cluster's object store and every task reads it from there. A task whose worker dies is
-given anew, up to `_RETRIES` times; an error that the work itself raises is not repeated but comes back as it is. All
-machines must see the store under the same path: a shared file system, or one machine.
+started again, up to `_RETRIES` times. An error that the work itself raises is not retried; it is raised unchanged. All
+machines must see the store under the same path: use a shared file system, or one machine.
 """
 
 import logging
@@ -19,12 +19,12 @@ _RETRIES = 4
 
 
 def start_ray(**options: Any) -> Any:
-    "ray, joined to the cluster of RAY_ADDRESS or to one of this machine's own, silent and without a dashboard"
+    "The ray module, connected to the cluster of RAY_ADDRESS or to a new local one, silent and without a dashboard"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if not ray.is_initialized():
-        path = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}  # for modules of the caller's own
+        path = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}  # for the caller's own modules
         local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
         with warnings.catch_warnings():
             # Ray's processes are forked and then replaced, which Lance cannot tell from a fork that stays
@@ -40,7 +40,7 @@ def start_ray(**options: Any) -> Any:
 
 
 def run_tasks(work: Any, numbers: Sequence[int]) -> Iterator[int]:
-    "The numbers of the shards, as they are done; a core each, and a GPU where the work computes on one"
+    "Numbers of the shards, as they finish; each task gets a core, and a GPU if the work uses one"
     ray = start_ray()
     settings = {f"CVBENCH_{name.upper()}": str(value) for name, value in asdict(load_settings()).items()}
     gpus = int(getattr(work, "device", "cpu").startswith("cuda"))
