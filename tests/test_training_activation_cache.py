@@ -1,4 +1,4 @@
-"The prefix cache changes the time and nothing else"
+"The activation cache changes the time and nothing else"
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_cached_and_uncached_losses_are_equal_step_by_step(views):
     ds = digits()
     cached, run = losses(ds, cache="fp32", **views)
     direct, without = losses(ds, cache="off", **views)
-    assert "Prefix cache: 1 of 2 blocks" in run.summary["cache"] and "switched off" in without.summary["cache"]
+    assert "Activation cache: 1 of 2 blocks" in run.summary["cache"] and "switched off" in without.summary["cache"]
     plain = 6 if views.get("augment") == "none" else 1 if "refresh" in views else 2  # epochs before other views come in
     assert len(cached) == 6 and (plain == 1 or cached[plain - 1] < cached[0])
     np.testing.assert_allclose(cached, direct, rtol=1e-5)
