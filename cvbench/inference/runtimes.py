@@ -34,11 +34,7 @@ from ..model.backbones import Transform, normalise
 from ..model.preprocessing import autocast
 
 # %% ../../nbs/inference/01_runtimes.ipynb #ef96a6f3
-engines = {
-    "torch": (),
-    "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
-}  # Name, and the packages that it needs
+engines = {"torch": (), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}  # Packages that each one needs
 _EXPORT = ("onnx", "onnxscript")
 
 # %% ../../nbs/inference/01_runtimes.ipynb #Engine

@@ -34,14 +34,10 @@ class Recipe:
         None  # Number of recurring views per image, the plain one first and all by the end; 0 draws a new one every time. By default 4 if blocks are frozen, else 0
     )
     refresh: float = 0.0  # Share of the images that get a new view instead of a recurring one, drawn again each epoch
-    cache: str = (
-        "auto"  # Cache the activations of the frozen blocks: auto (in float16, if it pays off), fp16, fp32 or off
-    )
+    cache: str = "auto"  # Cache activations of frozen blocks: auto (float16, if it pays off), fp16, fp32 or off
     balance: str = "none"  # none, loss (weights against class frequency) or sampler (classes drawn equally often)
     label_smoothing: float = 0.0  # Share of the probability spread over all classes
-    head_start: bool = (
-        True  # Linear-probe initialisation: fit the head to the frozen features first (Kumar et al. 2022)
-    )
+    head_start: bool = True  # Linear-probe initialisation of the head (Kumar et al. 2022)
     average: float = 0.15  # Validate and keep an exponential average of the weights over about this share of the steps; 0 uses the last weights
     patience: int | None = None  # Stop after this many epochs without improvement
     precision: str = "auto"  # auto (bf16 if the hardware supports it), bf16 or fp32

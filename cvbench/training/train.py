@@ -74,9 +74,7 @@ class Objective(nn.Module):
 class _Average(nn.Module):
     "An exponential average of a network's trained weights; the average is part of its state"
 
-    def __init__(
-        self, net: nn.Module, steps: float
-    ):  # About how many of the last steps count; below 1, only the last one
+    def __init__(self, net: nn.Module, steps: float):  # About how many last steps count; below 1, only the last one
         super().__init__()
         self.own = [p for p in net.parameters() if p.requires_grad]
         self.mix = get_ema_multi_avg_fn(1 - 1 / max(1.0, steps))
