@@ -302,7 +302,7 @@ def test_the_stated_power_is_what_is_found():
 def test_a_region_without_embeddings_knows_its_images_by_id():
     table = pd.DataFrame({"sample_id": ["a", "b", "c"]})
     assert find_rows(Slice("r", ids=("b",), region={"threshold": 0}), table).tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="place in the space"):
+    with pytest.raises(ValueError, match="region in embedding space"):
         find_rows(Slice("r", region={"threshold": 0}), table)
     with pytest.raises(ValueError, match="2 embeddings for 3 rows"):
         find_rows(Slice("r", region={"threshold": 0}), table, np.zeros((2, 4)))

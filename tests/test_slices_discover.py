@@ -239,7 +239,7 @@ def test_a_weakness_of_the_stated_size_would_be_confirmed_in_four_of_five_cases(
         seen.append(against_rest([inside], error, part.astype(str) if keys else None)["p"][0] <= cut)
     assert meets(sum(seen), runs, 0.7, 0.9)
     word = "loss" if "error" in asked else "error"
-    assert f"whose {word} exceeds the rest by" in repr(report)
+    assert f"if its {word} exceeds that of the rest by" in repr(report)
 
 
 def test_groups_that_fall_into_one_half_are_said_to():
@@ -284,7 +284,7 @@ def test_half_a_report_is_refused(tmp_path, broken):
     path = discover_slices(model(0.5)).save(tmp_path / "slices.json")
     whole = json.loads(path.read_text())
     path.write_text(json.dumps(whole | broken if broken else {"cvbench": "slices"}))
-    with pytest.raises(ValueError, match=r"slices.json is a report of slices that is not whole \(.*\)\. Save it again"):
+    with pytest.raises(ValueError, match=r"slices.json is an incomplete report of slices \(.*\)\. Save it again"):
         SliceReport.load(path)
 
 
@@ -355,7 +355,7 @@ def test_too_little_to_look_at_is_said_and_no_error():
         preds = make_predictions(["a", "b"] * (n // 2), np.tile([[0.9, 0.1]], (n, 1)), ["a", "b"])
         assert "too few" in repr(discover_slices(evaluate(preds, 20)))
     perfect = make_predictions(["a", "b"] * 100, np.tile(np.eye(2), (100, 1)), ["a", "b"])
-    assert "Not one image is wrong" in repr(discover_slices(evaluate(perfect, 20)))
+    assert "The model makes no errors here" in repr(discover_slices(evaluate(perfect, 20)))
 
 
 def test_embeddings_that_do_not_fit_are_refused():
@@ -526,7 +526,7 @@ class Telling:
 
 def test_an_image_text_model_says_which_phrases_separate_a_slice(monkeypatch):
     ev = model(0.5)
-    with pytest.raises(ValueError, match="phrases are told from the images"):
+    with pytest.raises(ValueError, match="phrases need the images"):
         discover_slices(ev, image_text=Telling())
     said = ["<b>dim</b> steel", "a cat", "a dog"]
     monkeypatch.setattr("cvbench.slices.discover._find_data", lambda ev, ds: (object(), []))

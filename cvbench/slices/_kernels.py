@@ -1,6 +1,6 @@
-"""The sums behind the finders of `regions`: projection, clusters, their tree, and the scan of the tree for errors
+"""Numerical functions for cluster search: projection, clusters, their tree, and the scan of the tree for errors
 
-Everything is a product of matrices or a count, so the time is linear in the rows and no array has rows times rows.
+All steps are matrix products or counts, so time is linear in the rows, and no array has rows × rows entries.
 """
 
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-_CHUNK = 200_000  # Numbers in a block of distances
+_CHUNK = 200_000  # Entries in a block of distances
 
 
 @cache
@@ -19,7 +19,7 @@ def _controller() -> Any:
 
 
 def one_thread() -> Any:
-    "A context in which products of matrices use one thread: these are small, and more threads mostly wait for each other"
+    "A context in which matrix products use one thread: they are small, and more threads would mostly wait"
     return _controller().limit(limits=1, user_api="blas")
 
 
@@ -27,9 +27,9 @@ def principal(
     x: np.ndarray,  # (n, d) float32
     most: int,
     rng: np.random.Generator,
-    rows: int = 10_000,  # Of these, drawn at random, the covariance is taken
+    rows: int = 10_000,  # Number of random rows for the covariance
 ) -> np.ndarray:  # (d, q)
-    "Directions whose variance stands above that of noise, at most `most`, by subspace iteration"
+    "Up to `most` directions with a variance above the noise, by subspace iteration"
     part = x if len(x) <= rows else x[np.sort(rng.choice(len(x), rows, replace=False))]
     n, d = part.shape
     part = part - part.mean(0)
@@ -43,12 +43,12 @@ def principal(
     value, turn = np.linalg.eigh(v.T @ cov @ v)
     value, v = value[::-1][:q], (v @ turn[:, ::-1])[:, :q]
     noise = max(float(np.trace(cov)) - float(value.sum()), 0.0) / max(d - q, 1)
-    edge = noise * (1 + np.sqrt(d / n)) ** 2  # Where the spectrum of noise ends (Marchenko and Pastur, 1967)
+    edge = noise * (1 + np.sqrt(d / n)) ** 2  # Upper end of the noise spectrum (Marchenko and Pastur, 1967)
     return v[:, : max(1, int((value > max(edge, 1e-10 * value[0])).sum()))]
 
 
 def distances(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    "Squares of distances, less the square of each row"
+    "Squared distances, minus the squared norm of each row"
     out = z @ (-2 * centres.T)
     out += (centres * centres).sum(1)
     return out
@@ -79,9 +79,9 @@ def k_means(
     k: int,
     rng: np.random.Generator,
     rounds: int = 4,
-    rows: int = 20_000,  # The centres are learnt from these, drawn at random
-) -> tuple[np.ndarray, np.ndarray]:  # (k, q) centres, none of them empty, and the nearest of each row
-    "Lloyd's algorithm from rows drawn at random"
+    rows: int = 20_000,  # Number of random rows from which the centres are learnt
+) -> tuple[np.ndarray, np.ndarray]:  # (k, q) centres of non-empty clusters, and the nearest centre of each row
+    "Lloyd's algorithm, started from random rows"
     part = z if len(z) <= rows else z[np.sort(rng.choice(len(z), rows, replace=False))]
     centres = part[np.sort(rng.choice(len(part), min(k, len(part)), replace=False))]
     for _ in range(rounds):
@@ -95,7 +95,7 @@ def k_means(
 
 
 def whiten(z: np.ndarray, centres: np.ndarray, labels) -> np.ndarray:
-    "The matrix after which rows lie around their centres alike in all directions"
+    "Matrix after which the spread of rows around their centres is the same in all directions"
     rest = z - centres[labels]
     cov = (rest.T @ rest) / max(len(z), 1)
     value, turn = np.linalg.eigh(cov.astype(np.float64))
@@ -107,8 +107,8 @@ def whiten(z: np.ndarray, centres: np.ndarray, labels) -> np.ndarray:
 def ward(
     centres: np.ndarray,  # (k, q)
     count: np.ndarray,
-) -> np.ndarray:  # (k-1, 2) which two are joined; the join of row i is node k + i
-    "Ward's tree of clusters that have a size: all that are each other's nearest are joined at once (Murtagh, 1983)"
+) -> np.ndarray:  # (k-1, 2) the two joined nodes; the join in row i is node k + i
+    "Ward's tree of weighted clusters: all pairs of mutual nearest neighbours are joined at once (Murtagh, 1983)"
     c, size, node = centres.astype(np.float64), count.astype(np.float64), np.arange(len(centres))
     merges: list[np.ndarray] = []
     done = len(c)
@@ -118,7 +118,7 @@ def ward(
         np.fill_diagonal(far, np.inf)
         to, own = far.argmin(1), np.arange(len(c))
         a = np.flatnonzero((to[to] == own) & (own < to))
-        if not len(a):  # Only where rounding breaks a tie in two ways
+        if not len(a):  # Only if rounding breaks a tie in two ways
             a = np.array([far.min(1).argmin()])
         b = to[a]
         merges.append(np.stack([node[a], node[b]], 1))
@@ -132,20 +132,20 @@ def ward(
 
 
 def log_likelihood(errors: np.ndarray, count: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    "Of `errors` among `count`, each with the chance `rate`"
+    "Log-likelihood of `errors` among `count`, each with probability `rate`"
     from scipy.special import xlogy
 
     return xlogy(errors, rate) + xlogy(count - errors, 1 - rate)
 
 
 def gain(errors: np.ndarray, count: np.ndarray, base: np.ndarray) -> np.ndarray:
-    "Log-likelihood ratio of a rate of its own against `base`; 0 where it is not the higher (Kulldorff, 1997)"
+    "Log-likelihood ratio of the observed rate against `base`; 0 if it is not higher (Kulldorff, 1997)"
     rate = errors / np.maximum(count, 1)
     return np.where(rate > base, log_likelihood(errors, count, rate) - log_likelihood(errors, count, base), 0.0)
 
 
 def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
-    "The values of the leaves, then of every join"
+    "Values of the leaves, followed by the sums of every join"
     out = np.concatenate([leaves, np.zeros((len(merges), *leaves.shape[1:]))])
     for i, (a, b) in enumerate(merges, len(leaves)):
         out[i] = out[a] + out[b]
@@ -153,7 +153,7 @@ def add_up(leaves: np.ndarray, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
 
 
 def choose(value: np.ndarray, merges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (2k - 1,) and (k,) bool
-    "Nodes, none within another, whose values add up to most, and the leaves that they cover"
+    "Disjoint nodes with the greatest sum of values, and the leaves that they cover"
     k = len(merges) + 1
     best, own, pairs = value.tolist(), (value > 0).tolist(), merges.tolist()
     for i, (a, b) in enumerate(pairs, k):

@@ -1,10 +1,10 @@
-"""Exact top-k search over conjunctions of up to three conditions, one to a column.
+"""Exact top-k search over conjunctions of up to three conditions, at most one per column.
 
-Every column is cut into codes, and every condition is a range of codes, so that the sizes and errors of all conjunctions
-over the same columns are sums over one table of counts. A table takes one pass over the rows, however many conditions the
-columns have. What is counted at one level bounds everything below it (Sagadeeva & Boehm, SIGMOD 2021): columns and
-conditions that cannot reach the k-th best score any more are left out of the next level, and sets of columns are visited in
-the order of their bounds, so that the search stops at the first that cannot.
+Every column is cut into codes, and every condition is a range of codes. So the sizes and errors of all conjunctions over
+the same columns are sums over one table of counts. A table takes one pass over the rows, for any number of conditions.
+The counts of one level bound the scores of all deeper levels (Sagadeeva & Boehm, SIGMOD 2021). Columns and conditions that
+cannot reach the k-th best score are left out of the next level. Sets of columns are visited in the order of their bounds,
+so the search stops at the first set that cannot reach it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +20,16 @@ Rule = Callable[[Any, Any], Any]  # (sizes, errors) → scores, or bounds of the
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    "One column as codes, and the conditions on it"
+    "One column as codes, and its conditions"
 
     codes: np.ndarray  # (n,) int64 from 0 to `width` − 1
     width: int
     low: np.ndarray  # (conditions,) first code of each condition
-    high: np.ndarray  # (conditions,) the code behind its last
-    texts: tuple[str, ...]  # Each condition as `match_rows` reads it
-    group: str  # Columns of one group never meet in a conjunction
-    n: int  # Rows
-    index: np.ndarray | None = None  # Where a row has several codes, the row of each
+    high: np.ndarray  # (conditions,) last code of each condition, plus 1
+    texts: tuple[str, ...]  # Each condition in the syntax of `match_rows`
+    group: str  # A conjunction has at most one column of a group
+    n: int  # Number of rows
+    index: np.ndarray | None = None  # Row of each code, if a row may have several codes
 
     @cached_property
     def ranges(self) -> np.ndarray:  # (conditions, width) 0/1
@@ -38,7 +38,7 @@ class Column:
 
     @cached_property
     def single(self) -> bool:
-        "No condition spans more than one code"
+        "Whether every condition spans a single code"
         return bool((self.high - self.low == 1).all())
 
     def rows(self, condition: int) -> np.ndarray:  # (n,) bool
@@ -54,13 +54,13 @@ class Found(NamedTuple):
     "One conjunction"
 
     score: float
-    size: float  # Rows
-    error: float  # Sum over its rows
-    conditions: tuple[tuple[int, int], ...]  # (place of the column, place of the condition in it), columns ascending
+    size: float  # Number of rows
+    error: float  # Sum of the error over its rows
+    conditions: tuple[tuple[int, int], ...]  # (index of the column, index of the condition in it), columns ascending
 
 
 class _Top:
-    "The best so far; among equals the shorter, and then the earlier"
+    "The best conjunctions so far; with equal scores the shorter first, then the earlier"
 
     def __init__(self, k: int, floor: float):
         self.k, self.least, self.found = k, floor, list[Found]()
@@ -80,7 +80,7 @@ class _Top:
 
 
 class Lattice:
-    "The columns of a table beside the error of its rows"
+    "The columns of a table, with the error of its rows"
 
     def __init__(self, columns: Sequence[Column], error: np.ndarray):  # error: (n,), not negative
         self.columns = list(columns)
@@ -95,7 +95,7 @@ class Lattice:
         self.index = [c.index for c in columns], lists
 
     def count(self, places: Sequence[int], chosen: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        "Rows and summed error of each conjunction of the chosen conditions, an axis for each column"
+        "Number of rows and summed error of each conjunction of the chosen conditions, one axis per column"
         shape = [self.columns[p].width for p in places]
         out = []
         for codes, index, weights in zip(self.codes, self.index, (None, self.weights), strict=True):
@@ -109,7 +109,7 @@ class Lattice:
         return out[0], out[1]
 
     def _sum(self, table: np.ndarray, places: Sequence[int], chosen: Sequence[np.ndarray]) -> np.ndarray:
-        "Counts by code become counts by condition, axis by axis"
+        "Convert counts by code to counts by condition, axis by axis"
         for axis, (p, own) in enumerate(zip(places, chosen, strict=True)):
             column = self.columns[p]
             if column.single:
@@ -121,7 +121,7 @@ class Lattice:
     def search(
         self,
         k: int,
-        depth: int,  # Conditions in a conjunction, at most three
+        depth: int,  # Maximum number of conditions in a conjunction, up to three
         min_size: int,
         score: Rule,
         bound: Rule,
@@ -131,7 +131,7 @@ class Lattice:
         top, bounds = _Top(k, floor), dict[tuple[int, ...], np.ndarray]()
         reach: dict[tuple[int, ...], float] = {
             (): np.inf
-        }  # by columns: no conjunction over them and others scores more
+        }  # for a set of columns: bound on the score of conjunctions over them and others
         for level in range(1, depth + 1):
             for limit, places in sorted(self._sets(level, reach, top.least), key=lambda s: -s[0]):
                 chosen = self._alive(places, bounds, top.least)
@@ -148,7 +148,7 @@ class Lattice:
         return top.found
 
     def _sets(self, level: int, reach: dict, least: float) -> Iterator[tuple[float, tuple[int, ...]]]:
-        "Sets of columns that can still be worth a visit, with their bounds"
+        "Sets of columns that can still reach a score above `least`, with their bounds"
         able = [p for p in range(len(self.columns)) if level == 1 or reach.get((p,), -np.inf) > least]
         for places in combinations(able, level):
             limit = min(reach.get(parent, -np.inf) for parent in combinations(places, level - 1))
@@ -156,7 +156,7 @@ class Lattice:
                 yield limit, places
 
     def _alive(self, places: tuple[int, ...], bounds: dict, least: float) -> list[np.ndarray]:
-        "Of each column, the conditions whose every parent can still reach more than `least`"
+        "For each column, the conditions whose parents can all still reach more than `least`"
         alive = [np.ones(len(self.columns[p].low), bool) for p in places]
         for kept in combinations(range(len(places)), len(places) - 1) if len(places) > 1 else ():
             can = bounds[tuple(places[i] for i in kept)] > least

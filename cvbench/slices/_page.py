@@ -1,4 +1,4 @@
-"""The report of slices as HTML: one card a slice, mistakes above their look-alikes, everything from outside escaped"""
+"""The report of slices as HTML: one card per slice, mistakes above their nearest correct examples; text from data is escaped"""
 
 import base64
 import math
@@ -27,7 +27,7 @@ STYLE = """<style>
 
 
 def clean(value: Any, width: int = 60) -> str:
-    "Text from outside, safe to stand in HTML"
+    "Text from data, escaped for HTML"
     if isinstance(value, (list, tuple, set)) or hasattr(value, "tolist"):
         value = ", ".join(map(str, value.tolist() if hasattr(value, "tolist") else value)) or "none"
     text = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(value)[: 4 * width])
@@ -36,12 +36,12 @@ def clean(value: Any, width: int = 60) -> str:
 
 
 def points(value: float) -> str:
-    "+26.3"
+    "Percentage points with a sign, such as +26.3"
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def small(name: str, value: float) -> str:
-    "q = 0.04"
+    "A small value with its name, such as q = 0.04"
     return f"{name} < 0.001" if value < 0.001 else f"{name} = {value:.2g}"
 
 
@@ -65,7 +65,7 @@ def picture(image: bytes | None, caption: str) -> str:
 
 
 def pairs(examples: Sequence[Mapping[str, Any]], images: Mapping[str, bytes]) -> str:
-    "Each mistake above its look-alike"
+    "Each mistake above its nearest correct example"
     if not examples or not images:
         return ""
     out = []
@@ -74,12 +74,12 @@ def pairs(examples: Sequence[Mapping[str, Any]], images: Mapping[str, bytes]) ->
         below = (
             f"<span class='good'>right</span>: {clean(e['target'], 24)}"
             if e.get("look_alike")
-            else "nothing alike is right"
+            else "no similar image is right"
         )
         out.append(
             f"<figure>{picture(images.get(e['sample_id']), top)}{picture(images.get(e.get('look_alike') or ''), below)}</figure>"
         )
-    head = "<p class='soft'>Above: typical mistakes. Below each: what is most like it, of the same class and right; outside the slice where there is such.</p>"
+    head = "<p class='soft'>Top: typical mistakes. Below each: the nearest correct example of the same class, from outside the slice if possible.</p>"
     return f"{head}<div class='pairs'>{''.join(out)}</div>"
 
 
@@ -103,7 +103,7 @@ def card(
     shown: str,
     absorbed: Sequence[Mapping[str, Any]],
 ) -> str:
-    "One slice"
+    "HTML of one slice"
     also = ""
     if absorbed:
         items = "".join(
