@@ -112,7 +112,7 @@ def test_nothing_is_tried_where_it_could_decide_nothing(pocket, monkeypatch):
 
 def test_without_time_or_labels_to_decide_all_stays_as_it_came(pocket):
     found = choose_framing(pocket, strips(4), seconds=0)
-    assert found.backbone is pocket and found.why.endswith("for want of time to try another framing")
+    assert found.backbone is pocket and found.why.endswith("no time to try another resize mode")
     parts = [draw(i, 4) for i in range(60)]
     bare = [replace(s, split="train" if i < 40 else "val") for i, s in enumerate(parts)]
     bare = [s if s.split == "train" else replace(s, target=Target()) for s in bare]
