@@ -101,14 +101,13 @@ from .report.runner import (
 from .report.site import build_site as build_site
 from .search.estimate import Estimate as Estimate, estimate as estimate
 from .search.presets import adapt as adapt, list_choices as list_choices
-from .search.sweep import (
-    Sweep as Sweep,
-    load_sweep as load_sweep,
+from .search.sweep import sweep as sweep
+from .search.sweep_plots import (
     plot_importance as plot_importance,
     plot_parallel as plot_parallel,
     plot_tradeoff as plot_tradeoff,
-    sweep as sweep,
 )
+from .search.sweep_result import Sweep as Sweep, load_sweep as load_sweep
 from .slices.act import collect as collect, rebalance as rebalance
 from .slices.cluster_search import (
     HDBSCANFinder as HDBSCANFinder,

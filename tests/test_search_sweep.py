@@ -25,15 +25,13 @@ from cvbench.data.dataset import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Backbone, Transform
 from cvbench.search import sweep as module
-from cvbench.search.sweep import (
-    load_sweep,
-    parse_space,
-    plot_importance,
-    plot_parallel,
-    plot_tradeoff,
-    sweep,
-    write_page,
-)
+from cvbench.search import sweep_plots as plots
+from cvbench.search import sweep_result as result
+from cvbench.search.space import parse_space
+from cvbench.search.study import find_run_folders, open_study, stay_alive
+from cvbench.search.sweep import sweep
+from cvbench.search.sweep_plots import plot_importance, plot_parallel, plot_tradeoff, write_page
+from cvbench.search.sweep_result import Sweep, load_sweep
 from cvbench.training.recipe import Recipe
 
 SLOW = Recipe(lr=1e-6, batch_size=16, augment="none", epochs=2)  # a learning rate that moves nothing
@@ -230,7 +228,7 @@ def _trial(study, lr, accuracies):
 def test_the_hopeless_are_pruned_and_the_good_are_not(pruner, tmp_path):
     import optuna
 
-    with module._open(tmp_path / "study.db", create=True) as study:
+    with open_study(tmp_path / "study.db", create=True) as study:
         study.pruner, study.folder = module._make_pruner(pruner, 8), tmp_path
         for _ in range(4):
             _trial(study, 1e-3, [0.5, 0.6, 0.7, 0.8, 0.85])
@@ -246,7 +244,7 @@ def test_a_trial_that_ruins_the_network_is_pruned_and_leaves_no_checkpoint(store
     options = {"recipe": Recipe(lr=1e-3, batch_size=8, augment="none"), "epochs": 4, "n": 500}
     space = {"lr": [7e-4, 8e-4, 9e-4, 100.0]}
     run(space, trials=1, **options)
-    with module._open(store / "sweeps" / "s" / "study.db") as study:
+    with open_study(store / "sweeps" / "s" / "study.db") as study:
         for slot, lr in enumerate([7e-4, 8e-4, 100.0, 9e-4], 1):
             study.enqueue_trial({"lr": lr}, user_attrs={"trial": slot})
     found = run(space, trials=5, **options)
@@ -287,7 +285,7 @@ def test_another_seed_is_luck_however_much_it_gains_and_another_rate_is_not(stor
         "high": [0.65, 0.93],
     }
     table = pd.DataFrame(rows | {"trainable": 10, "run": ["r0", "r1"], varied: [0, 7]})
-    found = module.Sweep("s", store / "sweeps" / "s", {"space": {"lr": {}, "seed": {}}, "data": "parts@v1"}, table)
+    found = Sweep("s", store / "sweeps" / "s", {"space": {"lr": {}, "seed": {}}, "data": "parts@v1"}, table)
     assert found.comparison["low"] > 0.2
     assert found.beats_default is wins and ("luck of one training" in found.sentence) is not wins
 
@@ -300,7 +298,7 @@ def test_the_claim_allows_for_the_choice_among_many(runs):
         hard = rng.random(200)
         right = (rng.random((16, 200)) < np.clip(0.4 + hard, 0, 1)).astype(int)
         best = right[1:][right[1:].mean(1).argmax()]
-        honest, plain = module._compare(right[0], best, 15), module._compare(right[0], best, 1)
+        honest, plain = result._compare(right[0], best, 15), result._compare(right[0], best, 1)
         alarms += honest["p"] < 0.05 and honest["low"] > 0
         naive += plain["p"] < 0.05 and plain["low"] > 0
     assert meets(alarms, runs, 0, 0.05) and naive > 0.15 * runs
@@ -314,9 +312,9 @@ def test_the_test_is_that_of_mcnemar_and_the_interval_that_of_wilson():
     for n in (20, 200):
         a, b = rng.integers(0, 2, (2, n))
         table = [[((a == i) & (b == j)).sum() for j in (0, 1)] for i in (0, 1)]
-        assert module._compare(a, b, 1)["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
-        assert module._mean_interval(a) == pytest.approx(proportion_confint(a.sum(), n, method="wilson"))
-    same = module._compare(a, a, 3)
+        assert result._compare(a, b, 1)["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
+        assert result._mean_interval(a) == pytest.approx(proportion_confint(a.sum(), n, method="wilson"))
+    same = result._compare(a, a, 3)
     assert same["p"] == 1 and same["low"] < 0 < same["high"]
 
 
@@ -324,7 +322,7 @@ def test_shares_of_labels_are_compared_by_students_test():
     from scipy import stats
 
     a, b = np.random.default_rng(3).integers(0, 5, (2, 60)) / 4
-    c, reference = module._compare(a, b, 1), stats.ttest_rel(b, a)
+    c, reference = result._compare(a, b, 1), stats.ttest_rel(b, a)
     assert (c["p"], c["test"]) == (pytest.approx(reference.pvalue), "paired t")
     assert (c["low"], c["high"]) == pytest.approx(tuple(reference.confidence_interval()))
 
@@ -334,7 +332,7 @@ def test_the_interval_of_a_difference_holds_the_truth(runs):
     rng, hits = np.random.default_rng(2), 0
     for _ in range(runs):
         both = rng.choice(4, 100, p=[0.1, 0.05, 0.15, 0.7])
-        c = module._compare((both % 2).astype(int), (both // 2).astype(int), 1)
+        c = result._compare((both % 2).astype(int), (both // 2).astype(int), 1)
         hits += c["low"] <= 0.10 <= c["high"]
     assert meets(hits, runs, 0.93, 0.97)
 
@@ -404,7 +402,7 @@ def test_a_trial_that_fails_is_a_row_but_a_default_that_fails_is_an_error(monkey
 def test_a_trial_whose_process_dies_each_time_is_given_up(store):
     run(trials=1, epochs=1)
     folder = store / "sweeps" / "s"
-    with module._open(folder / "study.db") as study:
+    with open_study(folder / "study.db") as study:
         trial = study.ask()
         for key, value in {"trial": 1, "values": {"lr": 1e-3}, "owner": "gone", "deaths": 2}.items():
             trial.set_user_attr(key, value)
@@ -416,7 +414,7 @@ def test_a_trial_whose_process_dies_each_time_is_given_up(store):
 def test_a_trial_in_living_hands_is_left_alone(store):
     run(trials=1, epochs=1)
     folder = store / "sweeps" / "s"
-    with module._open(folder / "study.db") as study, module._live(folder) as owner:
+    with open_study(folder / "study.db") as study, stay_alive(folder) as owner:
         trial = study.ask()
         for key, value in {"trial": 1, "values": {"lr": 1e-3}, "owner": owner}.items():
             trial.set_user_attr(key, value)
@@ -452,10 +450,10 @@ def test_what_mattered_is_what_was_planted(tmp_path):
     table["val_accuracy"] = 0.8 + 0.05 * np.log10(table.lr) + 1e-3 * rng.random(40)
     space = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "r": {"choices": [2, 8]}}
     config = {"space": space, "recipe": {"lr": 1e-3}, "adapter": {"kind": "lora", "r": 8}}
-    shares = module._weigh(module.Sweep("s", tmp_path, config, table))
+    shares = plots._weigh(Sweep("s", tmp_path, config, table))
     assert shares["lr"] > 0.95 and sum(shares.values()) == pytest.approx(1)
     flat = table.assign(val_accuracy=0.5)
-    assert "nothing mattered" in module._weigh(module.Sweep("s", tmp_path, config, flat))
+    assert "nothing mattered" in plots._weigh(Sweep("s", tmp_path, config, flat))
 
 
 def test_without_labels_on_val_nothing_is_compared():
@@ -503,7 +501,7 @@ def test_a_sweep_reads_its_own_runs_and_not_those_of_another_whose_name_begins_l
     for one in (found, other):
         again = load_sweep(one.name)
         assert values(again) == values(one) and again.sentence == one.sentence
-    mine = module._run_folders(found.path, 1)
+    mine = find_run_folders(found.path, 1)
     assert [f.name for f in mine] == [found.table.run[1]]
 
 

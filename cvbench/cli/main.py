@@ -189,8 +189,9 @@ def sweep(
 ) -> None:
     "Try many recipes and adapters; says whether any is better than the default."
     from cvbench.data.dataset import checkout
-    from cvbench.search.sweep import parse_space, write_page
+    from cvbench.search.space import parse_space
     from cvbench.search.sweep import sweep as run_sweep
+    from cvbench.search.sweep_plots import write_page
 
     found = run_sweep(
         backbone, checkout(data), parse_space(space) if space else None, trials=trials, epochs=epochs,
