@@ -1,8 +1,8 @@
-"""How others adapt a vision transformer: HF Trainer with peft, and timm with peft in a plain loop. The opponents of adapt.py.
+"""The opponents of adapt.py: adapt a vision transformer with HF Trainer and peft, and with timm and peft in a plain loop.
 
 Both decode with PIL and transform with torchvision in a Dataset, as the guides of both projects do, with loader workers.
-Every function takes a job, a dict of plain values (see `adapt.JOB`), and returns what it measured. The clock starts after
-the imports and runs until the training has ended; predictions for the test images are made after it has stopped.
+Every function takes a job, a dict of plain values (see `adapt.JOB`), and returns its measurements. The clock starts after
+the imports and stops when the training has ended; predictions for the test images are made afterwards.
 """
 
 import functools
@@ -58,7 +58,7 @@ class Photos(Dataset):
 
 
 def make_transform(module: nn.Module, augment: str):
-    "What timm says of the weights; in training with random crops and flips where asked for"
+    "The transform that timm gives for the weights; with random crops and flips for training if requested"
     c = resolve_data_config(module.pretrained_cfg, model=module)
     size, kind = c["input_size"][-1], v2.InterpolationMode(c["interpolation"])
     crops = {
@@ -83,7 +83,7 @@ def make_sets(module: nn.Module, job: dict) -> dict[str, Photos]:
 
 
 def cosine(step: int, steps: int, warmup: float) -> float:
-    "Share of the peak learning rate"
+    "Learning rate as a share of its peak"
     warm = max(1, round(warmup * steps))
     return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
@@ -104,7 +104,7 @@ def predict(net: nn.Module, photos: Photos, job: dict) -> np.ndarray:
 
 
 class Best:
-    "Trained weights after the best epoch, and what every epoch took"
+    "Trained weights after the best epoch, and measurements of every epoch"
 
     def __init__(self, net: nn.Module, start: float):
         self.net, self.start, self.used, self.epochs, self.state = net, start, cpu_seconds(), [], {}
@@ -167,7 +167,7 @@ def validate(net: nn.Module, loader: DataLoader, job: dict) -> tuple[float, floa
 
 
 class Wrapped(nn.Module):
-    "A classifier in the form that Trainer asks for"
+    "A classifier with the interface that Trainer needs"
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -189,7 +189,7 @@ class Watch(transformers.TrainerCallback):
 
 
 def make_trainer(net: nn.Module, sets: dict[str, Photos], job: dict, watch) -> transformers.Trainer:
-    "HF Trainer with nothing on that costs time: no files, no reports, no columns dropped"
+    "Arguments of HF Trainer without options that cost time: no files, no reports, no columns dropped"
     steps = job["epochs"] * math.ceil(len(sets["train"]) / job["batch"])
     args = transformers.TrainingArguments(
         output_dir=job["folder"], num_train_epochs=job["epochs"], seed=job["seed"], use_cpu=True,
@@ -220,7 +220,7 @@ def run_trainer(job: dict) -> dict:
 
 
 def run_sweep(job: dict) -> dict:
-    "An Optuna study of Trainer runs that report every epoch to a median pruner, drawn with the seeds that cvbench's sweep has"
+    "An Optuna study of Trainer runs that report every epoch to a median pruner, with the same sampler seeds as cvbench's sweep"
     start = time.perf_counter()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     few = max(4, job["trials"] // 4)
@@ -251,7 +251,7 @@ def objective(job: dict, trial: optuna.Trial) -> float:
 
 
 def suggest(trial: optuna.Trial, name: str, values) -> float:
-    "A list is a choice; a pair of floats a range on a logarithmic scale"
+    "A list means choices; a pair of floats means a range on a logarithmic scale"
     if isinstance(values, list):
         return trial.suggest_categorical(name, values)
     return trial.suggest_float(name, values["low"], values["high"], log=True)

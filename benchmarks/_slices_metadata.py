@@ -1,16 +1,17 @@
-"""The best conjunctions of conditions: how fast they are found beside the package SliceLine, and whether they are the same
+"""Rule search: speed and results compared with the package SliceLine
 
     uv venv /somewhere/peer && VIRTUAL_ENV=/somewhere/peer uv pip install "sliceline[optimized]==0.3.0"
     python benchmarks/_slices_metadata.py --peer /somewhere/peer/bin/python        # about five minutes; --quick for one
 
-Both search the same tables with the same settings, in turns, each in a process of its own that is warm: SliceLine with its
-compiled parts, which need numba. It gets whole numbers, the quickest thing it takes; cvbench gets a table with names, and
-its time includes reading that. Seconds are those of the processor, of all threads, so that other work on the machine counts
-for little. The tables are drawn in the manner of SliceLine's own tests (small, with ties) and of its own benchmark (columns
-of 10 to 1,000 values and an error between 0 and 1), and as metadata of images with two planted groups.
+Both search the same tables with the same settings, in turns, each in its own warmed-up process. SliceLine uses its
+compiled parts, which need numba. It gets whole numbers, its fastest input; cvbench gets a table with names, and its time
+includes reading the table. Times are CPU seconds of all threads, so that other work on the machine has little influence. The
+tables are drawn as in SliceLine's own tests (small, with ties), as in its own benchmark (columns of 10 to 1,000 values and
+an error between 0 and 1), and as metadata of images with two planted groups.
 
-SliceLine 0.3.0 bounds scores with the number of values in all columns where its paper has the number of rows. With more values
-than rows that is no bound, and it then misses the best: such tables count as `better`. What is `wrong` is counted too.
+SliceLine 0.3.0 bounds scores with the number of values in all columns; its paper uses the number of rows. With more values
+than rows this is not a valid bound, and it misses the best rule: such tables count as `better`. Results that are `wrong` are
+counted too.
 The first number of the last line is the lowest ratio of all sizes: how many times as long SliceLine takes.
 """
 
@@ -84,7 +85,7 @@ def run_sliceline(codes: np.ndarray, error: np.ndarray, how: dict) -> tuple[floa
 
 
 def serve() -> None:
-    "Answer jobs from the other process, one a line"
+    "Answer jobs from the other process, one per line"
     import warnings
 
     warnings.simplefilter("ignore")
@@ -105,13 +106,13 @@ def judge(codes: np.ndarray, error: np.ndarray, how: dict, ours: list, theirs: l
     mine, other = (
         np.array([s for *_, s in found][: how["k"]] + [0.0] * (how["k"] - len(found))) for found in (ours, theirs)
     )
-    if np.allclose(mine, other, atol=1e-9):  # theirs hold all rules that tie with the last
+    if np.allclose(mine, other, atol=1e-9):  # SliceLine returns all rules that tie with the last one
         return "same" if {rule for rule, *_ in ours} <= {rule for rule, *_ in theirs} else "wrong"
     return "better" if (mine >= other - 1e-9).all() else "worse"
 
 
 def compare(peer: str, rounds: int = 5, quick: bool = False) -> dict:
-    "Everything, as a table on standard output and as the numbers for the last line"
+    "Run everything; prints a table and returns the numbers for the last line"
     with subprocess.Popen(
         [peer, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -133,7 +134,7 @@ def compare(peer: str, rounds: int = 5, quick: bool = False) -> dict:
         )
         ratios = []
         for n, values, how in TIMED[: 6 if quick else None]:
-            both(n, values, how, rounds)  # warm
+            both(n, values, how, rounds)  # warm-up
             found = [both(n, values, how, seed) for seed in range(1 if quick else rounds)]
             a, b = (np.array([f[i] for f in found]) for i in (0, 1))
             ratios.append(float(np.median(b / a)))

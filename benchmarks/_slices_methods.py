@@ -1,9 +1,9 @@
-"""Finders of slices as processes that answer one question after another; those of other packages in a Python of their own
+"""Slice finders as processes that answer one request after another; those of other packages in their own Python environment
 
 python benchmarks/_slices_methods.py METHOD COUNT SEED        # see slices.py, which starts them
 
-Domino 0.1.5 asks for scikit-learn 0.24.2, which has no wheel for a present Python, and for meerkat and torch, which its slicer names
-in annotations only. Here its module runs unchanged on scikit-learn 1.3, with empty stand-ins for those two.
+Domino 0.1.5 requires scikit-learn 0.24.2, which has no wheel for a current Python, and meerkat and torch, which its slicer uses
+only in annotations. Here its module runs unchanged on scikit-learn 1.3, with empty replacements for those two.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from sklearn.utils import check_array
 
 
 def load(package: str, module: str):
-    "A module of a package whose __init__ wants much more"
+    "Load one module of a package without its __init__, which has more dependencies"
     folder = Path(importlib.util.find_spec(package).submodule_search_locations[0])
     names = module.split(".")
     for i in range(len(names)):
@@ -54,7 +54,7 @@ def domino(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
 
 
 def sliceguard(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
-    "Its hierarchical clustering and its choice of issues, on 32 principal components in place of UMAP's 32 dimensions"
+    "sliceguard's hierarchical clustering and choice of issues, on 32 principal components instead of UMAP's 32 dimensions"
     z = PCA(32, random_state=seed).fit_transform(x)
     frame = pd.DataFrame({"target": target, "pred": pred})
     right = lambda y, p: float((np.asarray(y) == np.asarray(p)).mean())  # noqa: E731
@@ -72,7 +72,7 @@ def sliceguard(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
 
 
 def own(make):
-    "A finder of cvbench as a method"
+    "Wrap a finder of cvbench as a method"
 
     def run(x, target, pred, probs, count: int, seed: int) -> np.ndarray:
         table = pd.DataFrame({"target": target.astype(str), "pred": pred.astype(str)})
@@ -85,7 +85,7 @@ def own(make):
 def methods() -> dict:
     try:
         from cvbench.slices import cluster_search as regions
-    except ImportError:  # In the Python of the peers
+    except ImportError:  # In the Python environment of the peers
         return {"domino": domino, "sliceguard": sliceguard}
     k_means = [(f"k-means {k}", own(partial(regions.KMeansFinder, clusters=k))) for k in (25, 50, 100)]
     return {
@@ -109,7 +109,7 @@ def load_peers() -> None:
 
 
 def main():
-    "Answers each line on standard input, a folder of arrays, with seconds and memory; the scores are in the folder"
+    "For each folder of arrays read from standard input, print seconds and memory; the scores are saved in the folder"
     if len(sys.argv) != 4:
         raise SystemExit(__doc__)
     method, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -1,7 +1,7 @@
-"""Planted slices in the manner of dcbench (Eyuboglu et al., 2022): embeddings, targets and predictions in which it is known where the model fails
+"""Planted slices as in dcbench (Eyuboglu et al., 2022): embeddings, targets and predictions with known model failures
 
-A setting is a kind, a shape, a strength and a number of rows. Rows come from an uneven mixture in a low-dimensional space, turned
-into 384 dimensions and blurred by noise. Several slices are planted in it; every other row errs at the base rate of its class.
+A setting is a kind, a shape, a strength and a number of rows. Rows come from an uneven mixture in a low-dimensional space, rotated
+into 384 dimensions, with added noise. Several slices are planted in it; every other row errs at the base rate of its class.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ import numpy as np
 CLASSES, MODES, DIM, LATENT = 4, 10, 384, 32
 KINDS = ("rare", "correlation", "noisy label")
 SHAPES = ("blob", "elongated", "multi-modal", "label-only")
-STRENGTHS = {"strong": (0.45, 0.08), "weak": (0.30, 0.12)}  # Error in a slice, and elsewhere
+STRENGTHS = {"strong": (0.45, 0.08), "weak": (0.30, 0.12)}  # Error rate in a slice, and elsewhere
 
 
 @dataclass(frozen=True)
 class Planted:
-    "One setting with its truth"
+    "One setting with its ground truth"
 
     embeddings: np.ndarray  # (n, 384) float32
     target: np.ndarray  # (n,) int
     pred: np.ndarray  # (n,) int
-    probs: np.ndarray  # (n, classes), highest for `pred`; confidence tells nothing of correctness
+    probs: np.ndarray  # (n, classes), highest for `pred`; confidence is independent of correctness
     slices: np.ndarray  # (n, number of slices) bool
 
     @property
@@ -30,7 +30,7 @@ class Planted:
 
 
 class _Space:
-    "Where the classes and their modes lie: ten modes a class, of unequal weight and width"
+    "Positions of the classes and their modes: ten modes per class, with unequal weight and width"
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -47,7 +47,7 @@ class _Space:
         return self.around(self.modes[label, mode], self.width[label, mode])
 
     def place(self, label: int) -> np.ndarray:
-        "Beside a mode of the class, at three to five of its standard deviations"
+        "Position near a mode of the class, at three to five of its standard deviations"
         mode = self.rng.integers(MODES)
         return self.modes[label, mode] + self.rng.uniform(3, 5) * self.width[label, mode] * self._direction() * self.sd
 
@@ -83,13 +83,13 @@ def plant(
     for i, size in enumerate(sizes):
         label, other = rng.choice(CLASSES, 2, replace=False)
         at = space.place(label)
-        if kind == "correlation":  # A feature that goes with the other class draws it half the way there
+        if kind == "correlation":  # A feature correlated with the other class moves it half the way there
             at = (at + space.place(other)) / 2
         zs.append(space.shaped(size, at, shape, label))
         labels.append(np.full(size, label))
         owner.append(np.full(size, i))
         wrong.append(np.full(size, other))
-        if shape == "label-only" or kind == "correlation":  # The same place, another class: these are no members
+        if shape == "label-only" or kind == "correlation":  # Same position, another class: not members
             twins = round(1.5 * size) if shape == "label-only" else size
             zs.append(space.around(zs[-1][rng.integers(size, size=twins)], 0.2))
             labels.append(np.full(twins, other))
@@ -123,8 +123,8 @@ def plant(
 def judge(
     scores: np.ndarray,  # (n, candidates), best candidate first; higher is more of a member
     slices: np.ndarray,  # (n, slices) bool
-) -> list[dict]:  # One row a slice
-    "Each slice against the candidate of highest average precision, as Domino's evaluation has it"
+) -> list[dict]:  # One row per slice
+    "Compare each slice with the candidate of highest average precision, as in Domino's evaluation"
     out = []
     for truth in slices.T:
         best = {"ap": 0.0, "p10": 0.0, "p25": 0.0}

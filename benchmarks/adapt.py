@@ -1,23 +1,23 @@
-"""Adapting a vision transformer, side by side: cvbench, HF Trainer with peft, and timm with peft in a plain loop.
+"""Compare the adaptation of a vision transformer: cvbench, HF Trainer with peft, and timm with peft in a plain loop.
 
     python benchmarks/adapt.py [--only k4 k1 head k12 accuracy sweep embed] [--rounds 3] [--images 96] [--save FILE] [--resume FILE]
 
-Real photos, one run, methods in turn within each round, every training in a process of its own. The clock of a process
-starts after its imports and stops when the training has ended: decoding, cache building, validation after every epoch and
-storing the result are in. Memory is the largest resident set of the process and its loader workers, shared pages counted
-once. Ratios are taken within a round; tables give their median and their range. CPU time, which a busy machine disturbs
-less, is beside them; the ratios of the last line are those of the clock.
+Real photos, one run; methods alternate within each round, and every training has its own process. The clock of a process
+starts after its imports and stops when the training has ended: it includes decoding, cache building, validation after
+every epoch and storing the result. Memory is the largest resident set of the process and its loader workers; shared pages
+are counted once. Ratios are computed within a round; tables show their median and range. CPU time is shown too, because
+other programs disturb it less; the ratios of the last line are those of the clock.
 
 k4, k1, head, k12   ten epochs at the same hyper-parameters: LoRA in the last k of 12 blocks (or the head alone), random weights
-accuracy            real features: seconds until cvbench, as it is by default, reaches the best validation accuracy of the usual
+accuracy            real features: seconds until cvbench with default settings reaches the best validation accuracy of the usual
                     recipe (HF Trainer, LoRA in q, k, v of all blocks, random crops and flips, the better of two learning
-                    rates, whose search is not counted), and the test images that each of the two has right;
-                    all sides in bfloat16 where the processor computes in it, elsewhere and in all other parts in fp32
+                    rates, whose search is not counted), and the test images that each of the two predicts correctly;
+                    all methods use bfloat16 if the processor supports it, otherwise and in all other parts fp32
 sweep               16 Optuna trials over blocks, rank and learning rate, the same pruner and seed on both sides
-embed               images a second through `embed`, against the best engine driven by hand (benchmarks/embed.py)
+embed               images per second with `embed`, against the best runtime called directly (benchmarks/embed.py)
 
-With the defaults it takes two hours on two cores; --images 320 --accuracy-images 0 is the whole of the photos.
-It may be interrupted: with --resume FILE every training that ended is noted there, and is not made again.
+With the defaults it takes two hours on two cores; --images 320 --accuracy-images 0 uses all photos.
+It may be interrupted: with --resume FILE every finished training is recorded there and not run again.
 The photos are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project. The last line is JSON.
 """
 
@@ -48,7 +48,7 @@ KEYS = (
 )  # fmt: skip
 NAMES = {"trainer": "HF Trainer + peft", "loop": "timm + peft", "cvbench": "cvbench"}
 
-# What every method is told. `default` leaves everything but the seed to cvbench; `rows` are path, label, split, sample_id.
+# Settings of every method. `default` lets cvbench choose everything except the seed; `rows` are path, label, split, sample_id.
 JOB = {
     "method": "cvbench", "backbone": SHAPES[0], "rows": [], "classes": [], "ref": "", "folder": "",
     "blocks": 4, "r": 8, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "schedule": "cosine",
@@ -87,7 +87,7 @@ def open_module(backbone: str, classes: int, seed: int = 0):
 
 
 def open_backbone(name: str):
-    "The same weights as the opponents have, as cvbench opens them"
+    "The weights of the opponents, opened by cvbench"
     from cvbench.model.backbones import create_backbone
 
     if name == "deit_tiny_clipped":
@@ -161,7 +161,7 @@ def run_cvbench_sweep(job: dict) -> dict:
 
 
 def work(file: str) -> None:
-    "One job, in this process; adds `cpu_seconds`, of the loader workers too"
+    "Run one job in this process; adds `cpu_seconds`, including the loader workers"
     import torch
 
     job = json.loads(Path(file).read_text())
@@ -175,12 +175,12 @@ def work(file: str) -> None:
         from _opponents import METHODS as methods
     before = cpu_seconds()
     out = methods[job["method"]](job)
-    gc.collect()  # ends loader workers, whose time counts when they have ended
+    gc.collect()  # ends the loader workers; their time counts only after they have ended
     Path(file).with_suffix(".out").write_text(json.dumps(out | {"cpu_seconds": cpu_seconds() - before}))
 
 
 def cpu_seconds() -> float:
-    "Of this process and of its children that have ended"
+    "CPU seconds of this process and of its children that have ended"
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 
@@ -217,7 +217,7 @@ def list_photos(name: str, folder: Path) -> list:
 
 
 def prepare(name: str, folder: Path, most: dict[str, int] | None = None) -> dict:
-    "Commit a set, at most so many images a split, and list what was committed for the opponents"
+    "Commit a set with a maximum number of images per split, and list the committed images for the opponents"
     from cvbench.data.dataset import commit
 
     samples, chosen = list_photos(name, folder), []
@@ -261,7 +261,7 @@ def memory(process) -> float:
 
 
 def measure(args, job: dict) -> dict:
-    "Do a job in a process of its own, on an empty cache; adds `peak_mb`"
+    "Run a job in its own process, with an empty cache; adds `peak_mb`"
     import psutil
 
     from cvbench.core.files import fingerprint, write_json
@@ -297,7 +297,7 @@ def measure(args, job: dict) -> dict:
 
 
 def in_turn(args, jobs: dict[str, dict], first: dict[str, dict] | None = None) -> dict[str, list[dict]]:
-    "Rounds of all jobs, each round beginning with another one; results of the first round that are there are not made again"
+    "Rounds of all jobs, each round starting with a different one; existing results of the first round are reused"
     out, names = {name: [] for name in jobs}, list(jobs)
     for k in range(args.rounds):
         for name in names[k % len(names) :] + names[: k % len(names)]:
@@ -315,7 +315,7 @@ def epoch_seconds(result: dict) -> float:
 
 
 def pick_workers(args, job: dict) -> int:
-    "Loader workers that give an opponent its shortest epochs"
+    "Number of loader workers that gives an opponent its shortest epochs"
     few = [r for split in ("train", "val") for r in [r for r in job["rows"] if r["split"] == split][:64]]
     tried = {
         w: epoch_seconds(measure(args, job | {"workers": w, "epochs": 3, "rows": few, "predict": False}))
@@ -337,12 +337,12 @@ def ratios(theirs: list[dict], ours: list[dict], key: str = "seconds") -> list[f
     return [a[key] / b[key] for a, b in zip(theirs, ours, strict=True)]
 
 
-# What arithmetic allows
+# Limit by the number of operations
 
 
 @functools.cache
 def flops(backbone: str, blocks: int) -> dict[str, float]:
-    "Of one image: a forward pass, a training step with LoRA, one block, and the part of a block that only the class token needs"
+    "Operations per image: a forward pass, a training step with LoRA, one block, and the part of a block that only the class token needs"
     import torch
     from _opponents import add_adapter
     from torch.utils.flop_counter import FlopCounterMode
@@ -360,14 +360,14 @@ def flops(backbone: str, blocks: int) -> dict[str, float]:
     net = add_adapter(module, JOB | {"blocks": blocks}).train()
     with FlopCounterMode(display=False) as step:
         net(x).sum().backward()
-    one = (4 * tokens + 20) * width**2 + 4 * tokens * width  # keys and values of all tokens, all else of one
+    one = (4 * tokens + 20) * width**2 + 4 * tokens * width  # keys, values of all tokens; the rest of one token
     share = one / block.get_total_flops() if module.global_pool == "token" else 1.0
     totals = {"forward": whole, "step": step, "block": block}
     return {k: v.get_total_flops() for k, v in totals.items()} | {"last_share": share}
 
 
 def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, float, float]:
-    "Operations of an epoch, of one that reads the frozen part and does of the last block what the head reads, of the frozen part"
+    "Operations of a full epoch, of an epoch that reads the frozen part and computes only what the head reads, and of the frozen part"
     from cvbench.model.preprocessing import count_views
 
     k = job["blocks"]
@@ -382,7 +382,7 @@ def work_of(job: dict, train: int, val: int, depth: int = 12) -> tuple[float, fl
 
 
 def limit(job: dict, train: int, val: int) -> float:
-    "What arithmetic allows the ratio to be"
+    "Upper limit of the ratio, from the number of operations"
     plain, rest, prefix = work_of(job, train, val)
     return job["epochs"] * plain / (job["epochs"] * rest + prefix)
 
@@ -434,7 +434,7 @@ def speed(args, part: str, blocks: int, views: int = 1) -> dict:
 
 
 def pick_rate(args, usual: dict) -> tuple[float, dict]:
-    "Learning rate that gives the usual recipe its best validation accuracy, and the training that showed it"
+    "Learning rate with the best validation accuracy of the usual recipe, and the training with it"
     tried = {r: measure(args, usual | {"lr": r, "seed": 0}) for r in args.usual_lr}
     best = max(tried, key=lambda r: best_accuracy(tried[r]))
     return best, tried[best]
@@ -445,12 +445,12 @@ def best_accuracy(result: dict) -> float:
 
 
 def reached(result: dict, accuracy: float, clock: str = "at") -> float | None:
-    "Seconds until the first epoch with that validation accuracy; of CPU time for the clock `cpu`"
+    "Seconds until the first epoch with that validation accuracy; CPU seconds for the clock `cpu`"
     return next((e[clock] for e in result["epochs"] if e["val_accuracy"] >= accuracy - 1e-9), None)
 
 
 def accuracy(args) -> dict:
-    "Default cvbench against the usual recipe: seconds to its accuracy, and what both have right of the test images"
+    "Default cvbench against the usual recipe: seconds to its accuracy, and correct test images of both"
     precision = args.precision or natural_precision()
     out = {"cells": [], "precision": precision}
     clothing = (
@@ -480,7 +480,7 @@ def accuracy(args) -> dict:
 
 
 def accuracy_cell(name: str, backbone: str, data: dict, done: dict[str, list[dict]]) -> dict:
-    "Figures of one set and backbone over all rounds; a round that never gets there counts as a ratio of 0"
+    "Figures of one set and backbone over all rounds; a round that never reaches the accuracy counts as a ratio of 0"
     target = [best_accuracy(r) for r in done["trainer"]]
     theirs, ours = ([reached(r, t) for r, t in zip(done[m], target, strict=True)] for m in ("trainer", "cvbench"))
     each = [a / b if b else 0.0 for a, b in zip(theirs, ours, strict=True)]
@@ -519,7 +519,7 @@ def answers(data: dict, test: list[dict], scores: list, model: str):
 
 
 def commonest(data: dict) -> dict[str, float]:
-    "What is right of val and test for whoever always says the commonest class of the training images"
+    "Accuracy on val and test of always predicting the most common class of the training images"
     labels = {s: [r["label"] for r in data["rows"] if r["split"] == s] for s in ("train", "val", "test")}
     usual = statistics.mode(labels.pop("train"))
     return {s: statistics.mean(label == usual for label in found) for s, found in labels.items()}
@@ -571,7 +571,7 @@ def print_cell(c: dict) -> None:
 
 
 def sweep(args) -> dict:
-    "Sixteen trials: the same first trial, seeds of the sampler and pruner on both sides"
+    "Sixteen trials, with the same first trial, sampler seeds and pruner on both sides"
     n = args.images * 3 // 4
     data = prepare("clothing_small", args.folder, {"train": n, "val": n // 2})
     job = {"backbone": args.backbones[0], "epochs": 4, "trials": 16, "space": SPACE}
@@ -596,7 +596,7 @@ def sweep(args) -> dict:
 
 
 def sweep_limit(job: dict, data: dict, theirs: list[dict], ours: list[dict]) -> float:
-    "As `limit`, for the epochs that were trained; the frozen part is computed once for each number of blocks"
+    "Like `limit`, for the trained epochs; the frozen part is computed once for each number of blocks"
     n, m = count(data, "train"), count(data, "val")
     plain = sum(t["epochs"] * work_of(job | t, n, m)[0] for t in theirs)
     rest = sum(t["epochs"] * work_of(job | t, n, m)[1] for t in ours)
@@ -605,7 +605,7 @@ def sweep_limit(job: dict, data: dict, theirs: list[dict], ours: list[dict]) -> 
 
 
 def embed(args) -> dict:
-    "By benchmarks/embed.py, on six times as many photos"
+    "Run benchmarks/embed.py on six times as many photos"
     from embed import measure as measure_embed
 
     args.embed_images = 6 * args.images
@@ -613,7 +613,7 @@ def embed(args) -> dict:
 
 
 def machine(args) -> str:
-    "Cores, what the processor can do, and versions"
+    "Cores, processor features, and versions"
     import accelerate
     import optuna
     import peft

@@ -1,4 +1,4 @@
-"""Adapters side by side on the inspection line with pocket_vit: accuracy, trained parameters and CPU seconds, in one run.
+"""Compare all adapters on the inspection line with pocket_vit: accuracy, trained parameters and CPU seconds, in one run.
 
 python benchmarks/adapters.py [--n 1500] [--epochs 8] [--seeds 1]
 """

@@ -1,26 +1,26 @@
-"""The cockpit in a real JupyterLab in headless Chromium, beside Renumics Spotlight in the same browser, and a frozen page.
+"""Time the cockpit in a real JupyterLab in headless Chromium, Renumics Spotlight in the same browser, and a standalone page.
 
     python benchmarks/cockpit.py [--quick] [--only open update million gallery spotlight frozen] [--save FILE]
 
-Rows: 100,000 photographs (each file of shared/data/clothing_small many times over, told apart by a comment in its JPEG header;
-drawn parts where there are none) with ten classes, predictions, six columns of metadata and features of 64 numbers. They are
-committed once, into `--folder`; thumbnails are thrown away before every run, so the gallery makes each from its photograph.
+Rows: 100,000 photographs (each file of shared/data/clothing_small many times, made different by a comment in its JPEG header;
+drawn parts if the folder is missing) with ten classes, predictions, six columns of metadata and features of 64 numbers. They are
+committed once, into `--folder`; thumbnails are deleted before every run, so the gallery makes each from its photograph.
 
 open       from the first line of a cell (`cockpit = explore(ev)`) in a kernel that holds `ev`, to the frame in which all panels
-           stand. The first cell of the kernel, and the same cell again: the features are projected in the first alone.
+           are drawn. For the first cell of the kernel, and for the same cell again: only the first projects the features.
 update     a lasso of 60 corners, a facet, a threshold, each with 30 different values: until all panels are painted (the page's
-           own measure `cvb:update`), and until after the next frame is drawn (requestAnimationFrame, then a message).
+           own measurement `cvb:update`), and until after the next frame is drawn (requestAnimationFrame, then a message).
 million    the same over 1,000,000 rows, without images.
-gallery    the whole grid in ten seconds, leaps to twenty places, and two screens a second by wheel, with cold thumbnails: how
-           long any tile on screen stays blank, looked at in every frame.
-spotlight  opening: `viewer.show(table)` on a server that runs already (started beforehand; that time is shown apart) to the
+gallery    scroll the whole grid in ten seconds, jump to twenty places, and scroll two screens per second by wheel, with no cached
+           thumbnails: how long any tile on screen stays blank, checked in every frame.
+spotlight  opening: `viewer.show(table)` on a server that already runs (started before; that time is shown separately) to the
            frame in which its table says 100,000 rows. Filtering: from the click that switches a filter on or off to the frame
-           after its count of rows has changed. It gets the same table but the features, which it would lay out for minutes,
-           and its default layout, which draws the table only. Ours: the opening and the facet above, to the drawn frame.
+           after its count of rows has changed. It gets the same table without the features (it would project them for minutes)
+           and its default layout, which draws only the table. Ours: the opening and the facet above, to the drawn frame.
 frozen     `to_html` with 5,000 rows and thumbnails; from file://, network off, a fresh browser context each time, from the
-           start of navigation to the frame in which panels and all thumbnails on screen stand.
+           start of navigation to the frame in which panels and all thumbnails on screen are drawn.
 
-Ratios are Spotlight's median by ours: above 1 is ahead. The last line is JSON.
+Ratios are Spotlight's median divided by ours: above 1, the cockpit is faster. The last line is JSON.
 """
 
 import argparse
@@ -50,7 +50,7 @@ CLASSES = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "
 
 
 def read_photos() -> list[tuple[bytes, str]]:
-    "Photographs with their class, or drawn parts where there are none"
+    "Photographs with their class, or drawn parts if there are none"
     if files := sorted((SHARED / "clothing_small").rglob("*.jpg")):
         return [(f.read_bytes(), f.parent.name) for f in files]
     from cvbench.core.inspection import make_inspection
@@ -60,7 +60,7 @@ def read_photos() -> list[tuple[bytes, str]]:
 
 
 def tell_apart(photo: bytes, i: int) -> bytes:
-    "The same JPEG with a comment, which makes it another image to whoever looks at its bytes"
+    "The same JPEG with a comment, so that its bytes differ"
     note = f"copy {i}".encode()
     return photo[:2] + b"\xff\xfe" + (len(note) + 2).to_bytes(2, "big") + note + photo[2:]
 
@@ -83,7 +83,7 @@ def draw_columns(target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, dict, n
 
 
 def prepare(n: int, folder: Path) -> Path:
-    "A store with the images, predictions on them, and the same as a flat table; made once"
+    "A store with the images, their predictions, and the same data as a flat table; made once"
     from cvbench.core.predictions import make_predictions, save_predictions
     from cvbench.core.types import Sample, Target
     from cvbench.data.dataset import add_column, commit
@@ -140,7 +140,7 @@ def prepare_million(n: int, folder: Path) -> Path:
 
 # --- the browser
 
-# Looks at every frame: when a cockpit stands, when no tile in it is blank, and how long tiles on screen have been blank.
+# Checks every frame: when a cockpit is drawn, when no tile in it is blank, and how long tiles on screen have been blank.
 WATCH = """(() => {
   const bench = (window.__bench = { ready: {}, full: {}, blank: 0, since: new Map(), frames: 0, slowest: 0, last: 0 });
   const wall = () => performance.timeOrigin + performance.now();
@@ -171,7 +171,7 @@ WATCH = """(() => {
   requestAnimationFrame(look);
 })()"""
 
-# Thirty values for a gesture; each from rest.
+# Thirty values for a gesture; each starts when the page is idle.
 GESTURE = """async ([kind, values]) => {
   const cockpit = window.__cvb[window.__cvb.length - 1], out = [], rest = (ms) => new Promise((r) => setTimeout(r, ms));
   cockpit.clear();
@@ -202,7 +202,7 @@ EXTENT = """() => {
   return [side("x"), side("y")];
 }"""
 
-# The grid from end to end in some seconds; then leaps; then the wheel.
+# Scrolls the grid from end to end in some seconds, then jumps, then uses the wheel.
 SCROLL = """async ([how, seconds, places]) => {
   const { gallery } = window.__cvb[window.__cvb.length - 1], { scroller } = gallery, bench = window.__bench;
   const frame = () => new Promise((r) => requestAnimationFrame(r)), rest = (ms) => new Promise((r) => setTimeout(r, ms));
@@ -230,7 +230,7 @@ SCROLL = """async ([how, seconds, places]) => {
 
 
 def make_values(kind: str, extent: list, k: int) -> list:
-    "What a gesture selects, k times, each time something else"
+    "The selection of a gesture, k times, each time different"
     rng = np.random.default_rng(3)
     if kind == "threshold":
         return np.round(np.linspace(0.25, 0.95, k), 4).tolist()
@@ -292,7 +292,7 @@ def wait(condition: Callable, what: str, seconds: float = 180):
 
 @contextmanager
 def opened(browser, home: Path, features: str = "None", more: str = "") -> Iterator:
-    "A JupyterLab whose notebook has run its first cell; a function runs the second and says how long it took"
+    "A JupyterLab whose notebook has run its first cell; a function runs the second and returns its duration"
     from cockpit_browser import Lab
 
     shutil.rmtree(home / "store/cache", ignore_errors=True)
@@ -325,7 +325,7 @@ def opened(browser, home: Path, features: str = "None", more: str = "") -> Itera
 
 
 def measure_gestures(page, k: int) -> dict:
-    "Milliseconds by gesture: to painted panels, and to the frame after"
+    "Milliseconds by gesture: until the panels are painted, and until the next frame"
     page.locator(".cvb").last.scroll_into_view_if_needed()
     extent, out = page.evaluate(EXTENT), {}
     for kind in ("lasso", "facet", "threshold"):
@@ -416,7 +416,7 @@ TOGGLE = """async ([k, all]) => {
 
 
 def make_spotlight(folder: Path) -> Path:
-    "A Python with Spotlight, outside the repository; made once"
+    "A Python environment with Spotlight, outside the repository; made once"
     home = folder / "spotlight"
     python = home / "bin/python"
     if not (home / "ready").exists():
@@ -481,7 +481,7 @@ def measure_spotlight(browser, args, home: Path) -> dict:
         out["filter_ms"] = page.evaluate(TOGGLE, [args.gestures, args.rows])
         page.context.close()
     finally:
-        job.stdin.close()  # it then stops its server
+        job.stdin.close()  # then it stops its server
         try:
             job.wait(20)
         except subprocess.TimeoutExpired:
@@ -494,7 +494,7 @@ def measure_spotlight(browser, args, home: Path) -> dict:
     return out
 
 
-# --- frozen
+# --- standalone
 
 
 def measure_frozen(browser, args) -> dict:
@@ -544,12 +544,12 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def slowest(update: dict) -> float:
-    "Milliseconds to the frame after, of the gesture whose median is highest"
+    "Milliseconds to the next frame, for the gesture with the highest median"
     return max(statistics.median(took["drawn_ms"]) for took in update.values())
 
 
 def summarise(done: dict) -> dict:
-    "The figures of the last line; null for what was not measured"
+    "The numbers of the last line; null if not measured"
     live, million, other, frozen = (done.get(k) or {} for k in ("live", "million", "spotlight", "frozen"))
     opens, update = [o["ready_s"] for o in live.get("open", [])], live.get("update")
     line: dict = dict.fromkeys(("open_100k_s", "update_100k_ms", "update_1m_ms", "spotlight_open_ratio", "spotlight_filter_ratio", "frozen_5k_mb", "frozen_open_s"))  # fmt: skip
@@ -619,7 +619,7 @@ def main() -> None:
         if "spotlight" in args.only:
             try:
                 done["spotlight"] = measure_spotlight(browser, args, home)
-            except Exception as e:  # not installable here, or its page is another than the pinned one
+            except Exception as e:  # not installable here, or its page differs from that of the pinned version
                 print(f"  spotlight could not be measured: {type(e).__name__}: {e}", flush=True)
                 done["spotlight"] = {"error": f"{type(e).__name__}: {e}"}
         if "million" in args.only:

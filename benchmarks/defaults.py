@@ -1,14 +1,14 @@
-"""Is a default of `adapt` better than going without it? Accuracy of both, on the same images and in the same order.
+"""Compare `adapt` with and without one of its defaults: accuracy of both, on the same images and in the same order.
 
     python benchmarks/defaults.py [average framing] [--sets clothing_small magnetic_tile] [--draws 5] [--images 300]
                                   [--backbones deit_tiny_clipped pocket_vit] [--save benchmarks/defaults.json]
 
-average   of the weights, or the last ones
-framing   chosen by the data, or as the backbone came
+average   average of the weights, or the last weights
+framing   resize mode chosen by validation, or the backbone's own
 
-Each draw divides a set anew: so many training photos of clothing_small, half as many for val and the rest of 1,000 for test;
-magnetic_tile by physical tile. Differences are paired by draw, with Student's 95 % intervals over draws. With --save the
-file keeps the figures of other defaults that it holds. The last line is JSON.
+Each draw makes a new split of a set: --images training photos of clothing_small, half as many for val and the rest of 1,000
+for test; magnetic_tile is split by physical tile. Differences are paired by draw, with Student's 95 % intervals over draws.
+With --save, the results of other defaults in the file are kept. The last line is JSON.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from scipy import stats
 
 
 def draw(name: str, folder: Path, images: int, seed: int):
-    "The set divided anew"
+    "A new random split of the set"
     from dataclasses import replace
 
     from cvbench.data.dataset import commit
@@ -40,11 +40,11 @@ def draw(name: str, folder: Path, images: int, seed: int):
     return commit([replace(photos[k], split=s) for k, s in zip(order, splits, strict=True)], f"{name}-{seed}")
 
 
-WITHOUT = {"average": {"average": 0.0}, "framing": {"framing": "own"}}  # What `adapt` is told
+WITHOUT = {"average": {"average": 0.0}, "framing": {"framing": "own"}}  # Options of `adapt` that turn a default off
 
 
 def train_one(ds, backbone: str, seed: int, **changes) -> dict:
-    "Accuracy on val after every epoch, and on test of what is kept"
+    "Accuracy on val after every epoch, and on test for the kept weights"
     from cvbench.inference.predict import predict
     from cvbench.search.presets import adapt
 
@@ -58,7 +58,7 @@ def train_one(ds, backbone: str, seed: int, **changes) -> dict:
 
 
 def summarise(rows: list[dict]) -> dict:
-    "Differences on test and after each epoch on val, with the default less without, in points"
+    "Differences on test and after each epoch on val, with the default minus without it, in points"
     test = 100 * np.array([r["with"]["test"] - r["without"]["test"] for r in rows])
     val = 100 * np.array([np.subtract(r["with"]["val"], r["without"]["val"]) for r in rows])
     half = stats.t.ppf(0.975, len(test) - 1) * test.std(ddof=1) / len(test) ** 0.5 if len(test) > 1 else float("nan")
@@ -74,7 +74,7 @@ def compare(args, default: str, folder: Path, record: dict) -> None:
         ds = draw(name, folder, args.images, seed)
         row = {"set": name, "backbone": backbone, "draw": seed, "images": dict(ds.splits)}
         row["with"] = train_one(ds, backbone, seed)
-        row["without"] = train_one(ds, backbone, seed, **WITHOUT[default])  # the stored run where nothing differs
+        row["without"] = train_one(ds, backbone, seed, **WITHOUT[default])  # the stored run if nothing differs
         record["rows"].append(row)
         print(
             f"{default}, {name}, {backbone}, draw {seed}: test {row['with']['test']:.3f}, without {row['without']['test']:.3f}",

@@ -1,13 +1,14 @@
-"""Embedding throughput: `embed` as it is, against torch, ONNX Runtime and OpenVINO driven by hand on the same photos.
+"""Embedding throughput: `embed` against torch, ONNX Runtime and OpenVINO called directly, on the same photos.
 
     python benchmarks/embed.py [--rounds 3] [--images 1536] [--shapes ...] [--threads N] [--save FILE]
 
-Methods in turn within each round, one process. By hand: the photos are read from their files, decoded by the same function
-in threads ahead of the engine, and the features stay in memory. `embed` reads from the data set, checks its engine against
-torch, writes shards and adds the column: all of it is in its time (in float32, as the others compute), but for the first call, which exports the encoder and
-measures the engines and is shown apart. The smaller shape gets all images, the larger ones half. A ratio is ours by the
-fastest of the others within a round. CPU time says what a method takes where other work disturbs the clock, `difference` how
-far its features are from torch's, relative to their length. The last line is JSON.
+Methods alternate within each round, in one process. If a runtime is called directly, the photos are read from their files,
+decoded by the same function in threads ahead of the runtime, and the features stay in memory. `embed` reads from the data
+set, checks its runtime against torch, writes shards and adds the column: all of this is in its time (in float32, like the
+others), except for the first call, which exports the encoder and measures the runtimes; it is shown separately. The smaller
+shape gets all images, the larger ones half. A ratio is our rate divided by the fastest of the others within a round. CPU
+time is useful if other work disturbs the clock. `difference` is the distance of the features from torch's, relative to
+their length. The last line is JSON.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def feed(files: list[Path], transform) -> Iterator[np.ndarray]:
 
 
 def engines(module, size: int, threads: int, folder: Path) -> dict[str, Callable[[Iterator[np.ndarray]], np.ndarray]]:
-    "Each engine by its own documentation: batches to features"
+    "Functions from batches to features, each runtime used as its own documentation says"
     import onnxruntime
     import openvino
     import torch
@@ -94,7 +95,7 @@ def engines(module, size: int, threads: int, folder: Path) -> dict[str, Callable
 
 
 def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Path) -> dict:
-    "Images a second of every method in every round"
+    "Images per second of every method in every round"
     from cvbench.core.types import Sample
     from cvbench.data.dataset import commit
     from cvbench.inference import runtimes as own
@@ -108,7 +109,7 @@ def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Pa
     hand = engines(module, backbone.transform.size, threads, folder)
     for run in hand.values():
         run(feed(files[:BATCH], backbone.transform))
-    usual, own._FIND_OUT = own._FIND_OUT, 0.0  # compare the engines, however small the set
+    usual, own._FIND_OUT = own._FIND_OUT, 0.0  # compare the runtimes, even if the set is small
     start = time.perf_counter()
     made = embed(ds, backbone, column="first", precision="fp32")
     first, out, rates, own._FIND_OUT = time.perf_counter() - start, {}, {}, usual
@@ -144,7 +145,7 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def measure(args) -> dict:
-    "All shapes; `ratio` is the median over rounds of the shape where it is lowest"
+    "All shapes; `ratio` is the median over rounds, for the shape with the lowest median"
     import torch
 
     was, threads = torch.get_num_threads(), args.threads or os.cpu_count()

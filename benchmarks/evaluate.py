@@ -1,11 +1,11 @@
-"""How long every metric with its interval takes, beside the loop one would write with scikit-learn
+"""Time all metrics with their intervals, and compare with a plain loop over scikit-learn
 
     python benchmarks/evaluate.py             # minutes; OMP_NUM_THREADS=1 for one core
-    python benchmarks/evaluate.py --coverage  # also how often the intervals hold the truth, over more sets than the tests draw
+    python benchmarks/evaluate.py --coverage  # also how often the intervals contain the true value, over more sets than the tests draw
 
-The loop resamples rows and calls scikit-learn for each metric that `evaluate` gives. It is timed over few resamples and
-extrapolated to 1,000, which is fair: its cost is the same in each. Both sides run in the same process, in turns, and the
-seconds are those of the processor, so that other work on the machine counts for little.
+The loop resamples rows and calls scikit-learn for each metric that `evaluate` gives. It is timed over a few resamples and
+extrapolated to 1,000; this is fair, because every resample costs the same. Both sides alternate in the same process. Times
+are CPU seconds, so that other work on the machine has little influence.
 """
 
 import argparse

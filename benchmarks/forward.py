@@ -1,10 +1,10 @@
-"""Seconds an image of a forward pass without gradients, by the number of images at once.
+"""Seconds per image of a forward pass without gradients, by batch size.
 
     python benchmarks/forward.py [--models vit_tiny_patch16_224 …] [--batches 8 16 32 64] [--rounds 3] [--threads N] [--save FILE]
 
-Random weights and random images, as the network is cut and sped up for training, in float32 and, where the hardware has
-it, in bfloat16. The sizes take turns within each round. The last line is JSON: seconds at the size that cvbench takes,
-as a share of those at the others (median over rounds, least, most).
+Random weights and random images; the network is split and optimised as for training. In float32 and, if the hardware
+supports it, in bfloat16. The batch sizes alternate within each round. The last line is JSON: seconds at the batch size that
+cvbench uses, as a share of those at the other sizes (median over rounds, least, most).
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Does `pocket_vit` earn its name? Linear probes on sets of real images that it never saw.
+"""Evaluate `pocket_vit`: linear probes on sets of real images that it was not trained on.
 
     python benchmarks/pocket_vit.py [--weights FILE] [--sets clothing_small ...] [--save FILE] [--cache FOLDER]
 
-On every set a logistic regression reads frozen features of the pretrained network, of the same network untrained (three seeds),
-and downsized pixels (16 x 16 and 32 x 32 RGB). Features are standardised, the penalty is chosen inside the training part. The
-opponents are taken at their best on the test part. Intervals and paired differences are bootstrapped
-over sources: whole images where crops are scored, physical tiles where one tile was photographed several times.
-The last two sets were fixed before the present weights were scored on anything, and hold what no earlier scoring used: photos of
-the train and validation parts of `clothing_small`, and the objects of `coco128` whose class has 8 to 19 boxes.
+On every set a logistic regression is trained on frozen features of the pretrained network, on those of the same network
+untrained (three seeds), and on downsized pixels (16 x 16 and 32 x 32 RGB). Features are standardised, and the penalty is chosen
+inside the training part. For the opponents, the variant that is best on the test part counts. Intervals and paired differences
+are bootstrapped over sources: whole images if crops are scored, physical tiles if one tile was photographed several times.
+The last two sets were defined before the current weights were scored on anything, and contain images that no earlier scoring
+used: photos of the train and validation parts of `clothing_small`, and the objects of `coco128` whose class has 8 to 19 boxes.
 The real sets are read from ../shared/data (or CVBENCH_SHARED) and are not part of the project.
 """
 
@@ -44,7 +44,7 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 @dataclass
 class Data:
-    "Images of one set, and which part of them is for testing"
+    "Images of one set, and their test part"
 
     images: np.ndarray  # (n, 96, 96, 3), uint8
     labels: np.ndarray  # (n,) class names
@@ -58,7 +58,7 @@ def _squash(image: Image.Image) -> np.ndarray:
 
 
 def _window(image: Image.Image, box, grow: float, least: float = 0) -> np.ndarray:
-    "The square around a box (xyxy), moved inside the image where it can be"
+    "The square around a box (xyxy), moved inside the image if possible"
     (x0, y0, x1, y1), (w, h) = box, image.size
     side = min(max(grow * max(x1 - x0, y1 - y0), least), w, h)
     x, y = np.clip((x0 + x1 - side) / 2, 0, w - side), np.clip((y0 + y1 - side) / 2, 0, h - side)
@@ -93,14 +93,14 @@ def read_clothing_small(every: int = 1) -> Data:
 
 
 def read_clothing_unseen() -> Data:
-    "Every third photo that is in no test part, cross-validated"
+    "Every third photo that is in no test part; for cross-validation"
     data = read_clothing_small(every=3)
     kept = data.split != "test"
     return Data(data.images[kept], data.labels[kept], data.groups[kept], False)
 
 
 def _same_tile(files: list[Path], images: np.ndarray) -> np.ndarray:
-    "Group of each photo: a tile was photographed under six exposures, one after the other, so numbers are near or pictures alike"
+    "Group of each photo: a tile was photographed with six exposures in sequence, so file numbers are close or images similar"
     number = np.array([int(re.search(r"num_(\d+)", f.name)[1]) for f in files])
     small = pixel_features(images, 24).reshape(len(images), -1, 3).mean(-1)
     small -= small.mean(1, keepdims=True)
@@ -109,13 +109,13 @@ def _same_tile(files: list[Path], images: np.ndarray) -> np.ndarray:
 
 
 def _defect(file: Path) -> tuple[int, int, int, int] | None:
-    "Box around the mask that lies beside a photo; None where it is empty"
+    "Box around the mask file of a photo; None if the mask is empty"
     y, x = np.nonzero(np.asarray(Image.open(file.with_suffix(".png")).convert("L")) >= 128)
     return (x.min(), y.min(), x.max() + 1, y.max() + 1) if len(x) else None
 
 
 def read_magnetic_tile(seed: int = 0) -> Data:
-    "Windows around the defects; without a defect, a random window as large as one of those"
+    "Windows around the defects; for photos without a defect, a random window of the same size as one of those"
     files = sorted((SHARED / "magnetic_tile").rglob("*.jpg"))
     photos, boxes = [Image.open(f).convert("RGB") for f in files], [_defect(f) for f in files]
     rng, images = np.random.default_rng(seed), []
@@ -182,12 +182,12 @@ def pixel_features(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def _fit_predict(x, data: Data, train: np.ndarray, test: np.ndarray, inner) -> np.ndarray:
-    "Predictions for the test part by the probe whose penalty does best on the inner splits of the training part"
+    "Predictions for the test part by the probe whose penalty is best on the inner splits of the training part"
     y, score = data.labels, balanced_accuracy_score if data.balanced else accuracy_score
     z = ((x - x[train].mean(0)) / (x[train].std(0) + 1e-6)).astype(np.float32)
     if z.shape[1] > len(
         train
-    ):  # a rotation, which changes no prediction: what is not in the span of the training part has no weight
+    ):  # a rotation; it changes no prediction, because directions outside the span of the training part have no weight
         z = z @ np.linalg.qr(z[train].T)[0]
 
     def fit(c, rows):
@@ -199,7 +199,7 @@ def _fit_predict(x, data: Data, train: np.ndarray, test: np.ndarray, inner) -> n
 
 
 def answer(x: np.ndarray, data: Data, repeats: int = 3) -> np.ndarray:
-    "For every image of the test part how often its class was found: 0 or 1, or the mean over repeated cross-validation"
+    "For every image of the test part, whether it was correct: 0 or 1, or the mean over repeated cross-validation"
     if data.split is not None:
         train, val, test = (np.flatnonzero(data.split == s) for s in ("train", "val", "test"))
         return _fit_predict(x, data, train, test, [(train, val)]) == data.labels[test]
@@ -230,7 +230,7 @@ def bootstrap(correct: np.ndarray, data: Data, draws=4000, seed=0) -> np.ndarray
 
 
 def compare_set(name: str, data: Data, weights: str | None = None, seeds: int = 3, cache: str | None = None) -> dict:
-    "Scores of all methods on one set, and by how much the pretrained features are ahead of the best opponents"
+    "Scores of all methods on one set, and the lead of the pretrained features over the best opponents"
     features = {"pocket_vit": lambda: pocket_features(data.images, weights)}
     features |= {f"untrained {s}": functools.partial(pocket_features, data.images, seed=s) for s in range(seeds)}
     features |= {f"pixels {s}": functools.partial(pixel_features, data.images, s) for s in (16, 32)}

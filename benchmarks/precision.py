@@ -1,14 +1,15 @@
-"""bfloat16 against float32 where the processor computes in both: seconds of training and embedding, and accuracy, in pairs.
+"""Compare bfloat16 with float32 on a processor with both: seconds of training and embedding, and accuracy, in pairs.
 
     python benchmarks/precision.py [--rounds 3] [--train 800] [--blocks 4] [--epochs 5] [--save FILE]
 
-The photos of shared/data/clothing_small, divided anew in each round by its number: so many to train on, a quarter of them
-for val, and all others to test on. In each round both precisions adapt deit_tiny_plain (LoRA in the last blocks, everything
-in, from decoding on) and embed the test photos by each engine, each in a store of its own, in an order that changes from
-round to round. A ratio is seconds in float32 by seconds in bfloat16 of one round. Accuracy is told twice: of the adapted
-models, both asked in float32, and of a linear probe on either kind of features; differences are paired, photo by photo, with
-a 95 % interval over all rounds. Training makes different roundings into different models, so a part of the first is
-luck of the training. Where the processor has no bfloat16 it says so, and measures nothing. The last line is JSON.
+The photos of shared/data/clothing_small get a new split in each round, seeded by the round's number: --train photos for
+training, a quarter of that number for val, and all others for test. In each round both precisions adapt deit_tiny_plain
+(LoRA in the last blocks, everything included, from decoding on) and embed the test photos with each runtime, each in its own
+store, in an order that changes from round to round. A ratio is seconds in float32 divided by seconds in bfloat16 of one
+round. Accuracy is reported twice: for the adapted models, both evaluated in float32, and for a linear probe on each kind of
+features. Differences are paired, photo by photo, with a 95 % interval over all rounds. Training turns different rounding into
+different models, so a part of the first difference is chance. If the processor has no bfloat16, the script says so and
+measures nothing. The last line is JSON.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def backbone():
 
 
 def measure(samples: list, precision: str, args: argparse.Namespace) -> dict:
-    "Seconds, the test answers of an adapted model, and features by engine, in a fresh store"
+    "Seconds, test predictions of an adapted model, and features by runtime, in a new store"
     from cvbench.data.dataset import commit
     from cvbench.inference.embed import embed
     from cvbench.inference.predict import predict
@@ -68,7 +69,7 @@ def measure(samples: list, precision: str, args: argparse.Namespace) -> dict:
             table["sample_id"].to_pylist(), (np.array(table["target"]) == np.array(table["pred"])).tolist(), strict=True
         )
     )
-    for name in (n for n in engines if n != "onnxruntime" and find_engine(n)):  # which computes in float32 everywhere
+    for name in (n for n in engines if n != "onnxruntime" and find_engine(n)):  # onnxruntime always computes in float32
         start = time.perf_counter()
         made = embed(test, backbone(), engine=name, precision=precision, column=name)
         found["engines"][name] = time.perf_counter() - start
@@ -84,7 +85,7 @@ def measure(samples: list, precision: str, args: argparse.Namespace) -> dict:
 
 
 def probe(ids: list[str], labels: list[str], features: np.ndarray, seed: int) -> dict[str, bool]:
-    "By photo, whether a logistic regression fitted on the other half of the photos knows it"
+    "For each photo, whether a logistic regression fitted on the other half of the photos is correct"
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -96,7 +97,7 @@ def probe(ids: list[str], labels: list[str], features: np.ndarray, seed: int) ->
 
 
 def difference(pairs: list[tuple[dict, dict]]) -> dict[str, float]:
-    "Accuracy of the second minus the first, in points, over all photos of all rounds, with its half width at 95 %"
+    "Accuracy of the second minus the first, in points, over all photos of all rounds, with the half width of its 95 % interval"
     d = np.concatenate([[float(b[i]) - float(a[i]) for i in a] for a, b in pairs])
     return {
         "points": round(100 * d.mean(), 2),

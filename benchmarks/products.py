@@ -1,4 +1,4 @@
-"""The product of a frozen layer: torch's own against the one cvbench picks, in turn.
+"""Time the matrix product of a frozen layer: torch's own against the one that cvbench chooses.
 
     python benchmarks/products.py [--rounds 30]
 

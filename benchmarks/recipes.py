@@ -1,11 +1,11 @@
-"""Which adapter and learning rate should be the default? Accuracy and seconds of candidates, on every classification set at hand.
+"""Compare candidates for the default adapter and learning rate: accuracy and seconds, on every available classification set.
 
     python benchmarks/recipes.py [--sets clothing_small magnetic_tile digits] [--backbones pocket_vit deit_tiny_clipped]
                                  [--images 1000] [--epochs 10] [--save benchmarks/recipes.json]
 
-Every candidate is a `train` run; epochs after the first in which validation is best are trained but not kept. Accuracies come with
-Wilson intervals; those on test are balanced nowhere and are not used to choose. `magnetic_tile` is split by physical tile.
-A row that the file of --save holds already is not measured again. The last line is JSON.
+Every candidate is a `train` run; epochs after the best one on validation are trained but not kept. Accuracies have Wilson
+intervals; those on test are not balanced, and they are not used for the choice. `magnetic_tile` is split by physical tile.
+A row that is already in the file of --save is not measured again. The last line is JSON.
 """
 
 import argparse
@@ -28,13 +28,13 @@ CANDIDATES = [
 
 
 def wilson(hits: int, n: int) -> list[float]:
-    "Share and its 95 % interval"
+    "A share and its 95 % interval"
     low, high = binomtest(hits, n).proportion_ci(method="wilson")
     return [round(v, 4) for v in (hits / n, low, high)]
 
 
 def name_row(row: dict) -> str:
-    "What was tried on what"
+    "Identity of a row: the candidate and its data"
     return json.dumps([row.get(k) for k in ("set", "backbone", "train", "kind", "blocks", "lr", "views", "epochs")])
 
 

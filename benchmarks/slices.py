@@ -1,13 +1,13 @@
-"""Planted slices: what cvbench's finders recover, and how fast, side by side with Domino, sliceguard, HDBSCAN and k-means
+"""Planted slices: how many cvbench's finders recover, and how fast, compared with Domino, sliceguard, HDBSCAN and k-means
 
 python benchmarks/slices.py [--quick] [--only regions domino] [--save benchmarks/slices.json]
 
-Every method gets the same arrays in turn, in a process of its own that is warm, and may propose ten slices, twice as many as are
-planted. A planted slice is held against the proposal of highest average precision, as in Domino's own evaluation; it counts as
-recovered where 20 of that proposal's first 25 images belong to it. Seconds are those of fitting and scoring all rows. Domino,
-sliceguard and SliceLine, with which the metadata finder is compared, run in virtual environments that uv makes on demand outside
-the repository. All settings take about seven minutes on two cores. The seeds were not seen while the finders were made; those of
-`TUNED_ON` were.
+Every method gets the same arrays in turn, in its own warmed-up process, and may propose ten slices, twice as many as are
+planted. A planted slice is compared with the proposal of highest average precision, as in Domino's own evaluation; it counts as
+recovered if 20 of that proposal's first 25 images belong to it. Seconds are for fitting and scoring all rows. Domino,
+sliceguard and SliceLine (the opponent of the metadata finder) run in virtual environments that uv makes on demand outside
+the repository. All settings take about seven minutes on two cores. The seeds were not used during development of the finders;
+those of `TUNED_ON` were.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import pandas as pd
 from _slices_planted import KINDS, SHAPES, STRENGTHS, judge, plant
 
 HERE = Path(__file__).parent
-TUNED_ON = range(100, 400)  # Seeds seen while cvbench's finders were made
-FIRST = 9000  # Seeds of this benchmark begin here
+TUNED_ON = range(100, 400)  # Seeds used during development of cvbench's finders
+FIRST = 9000  # First seed of this benchmark
 PEERS = [
     "numpy==1.26.4",
     "scipy==1.11.4",
@@ -37,14 +37,14 @@ PEERS = [
     "tqdm==4.67.1",
 ]
 SLICELINE = ["sliceline[optimized]==0.3.0", "numba==0.68.1", "scikit-learn==1.9.1", "numpy==2.4.6", "pandas==3.1.1"]
-ALONE = ["domino==0.1.5", "sliceguard==0.0.35"]  # Without what they ask for and do not use here
+ALONE = ["domino==0.1.5", "sliceguard==0.0.35"]  # Installed without the dependencies that they do not use here
 OWN = ("regions", "mixture", "hdbscan", "k-means 25", "k-means 50", "k-means 100")
-ONE_THREAD = ", one thread"  # Domino runs so too, for on a busy machine its threads wait for each other
-MOST = {"hdbscan": 20_000, "sliceguard": 5000}  # Rows; more takes too long
+ONE_THREAD = ", one thread"  # Domino also runs so: on a busy machine its threads wait for each other
+MOST = {"hdbscan": 20_000, "sliceguard": 5000}  # Maximum rows; more takes too long
 
 
 def settings(quick: bool) -> list[tuple[int, str, str, str, int]]:
-    "Rows, kind, shape, strength and seed; few rows first, so that the highest memory so far is that of these rows"
+    "Rows, kind, shape, strength and seed; few rows first, because peak memory never decreases"
     cross = [(kind, shape, strength) for strength in STRENGTHS for kind in KINDS for shape in SHAPES]
     plan = [(5000, c) for c in cross]
     plan += [(20_000, c) for c in (cross[::5] if quick else cross[::3])]
@@ -53,7 +53,7 @@ def settings(quick: bool) -> list[tuple[int, str, str, str, int]]:
 
 
 def make_python(name: str, packages: list[str], alone: list[str] = ()) -> str:
-    "A Python with pinned packages"
+    "A Python environment with pinned packages"
     folder = Path(tempfile.gettempdir()) / name
     uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     python = str(folder / "bin" / "python")
@@ -88,7 +88,7 @@ class Method:
 
 
 def run(plan: list, names: list[str], python: str, proposals: int = 10) -> pd.DataFrame:
-    "One row a setting, method and planted slice"
+    "One row per setting, method and planted slice"
     running = {name: Method(name, sys.executable if name in OWN else python, proposals) for name in names}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,7 +101,7 @@ def run(plan: list, names: list[str], python: str, proposals: int = 10) -> pd.Da
                 if n > MOST.get(name, n):
                     continue
                 took = method.ask(folder)
-                if i:  # The first only warms up
+                if i:  # The first one is only a warm-up
                     about = {"n": n, "kind": kind, "shape": shape, "strength": strength, "seed": seed, "method": name}
                     about |= {k: took[k] for k in ("seconds", "cpu", "peak_mb")}
                     rows += [about | found for found in judge(took["scores"], p.slices)]
@@ -131,7 +131,7 @@ def show(found: pd.DataFrame) -> None:
 
 
 def margins(found: pd.DataFrame, strength: str) -> dict:
-    "Precision@10 of `regions` less that of the best baseline for it, by kind; each pair on the settings that both ran"
+    "Precision@10 of `regions` minus that of the best baseline, by kind; each pair on the settings that both ran"
     part = found[found["strength"] == strength]
     p10 = part.pivot_table(index=["kind", "n", "seed"], columns="method", values="p10")
     base = [m for m in p10 if m != "regions"]
@@ -140,7 +140,7 @@ def margins(found: pd.DataFrame, strength: str) -> dict:
 
 
 def summary(found: pd.DataFrame) -> dict:
-    "The numbers of the last line; a speed is the shorter of Domino's times over that of `regions`"
+    "The numbers of the last line; a speed is the shorter of Domino's times divided by that of `regions`"
     mean = found.groupby(["strength", "method"])[["p10", "recovered"]].mean()
     methods = found["method"].unique()
     base = [m for m in methods if m != "regions"]
