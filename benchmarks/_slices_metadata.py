@@ -95,7 +95,7 @@ def serve() -> None:
 
 
 def judge(codes: np.ndarray, error: np.ndarray, how: dict, ours: list, theirs: list) -> str:
-    "same; better or worse where the scores differ; wrong where a rule of ours does not have the rows and score it claims"
+    "same; better or worse if the scores differ; wrong if a rule of ours does not have the rows and score it claims"
     for rule, n, score in ours:
         rows = np.logical_and.reduce(
             [codes[:, int(c[1:])] == int(v[2:-1]) for c, v in (p.split(" == ") for p in rule.split(" and "))]

@@ -256,7 +256,7 @@ def embed(
     backbone: _Backbone = None,
     run: Annotated[str | None, typer.Option(help="Use the adapted encoder of this run instead of a backbone.")] = None,
     column: Annotated[str, typer.Option(help="Name of the new column.")] = "embedding",
-    engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    engine: Annotated[str, typer.Option(help="Runtime: auto, torch, onnxruntime or openvino.")] = "auto",
     on: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
 ) -> None:
     "Add the features of every image to a data set; prints the version that has them."

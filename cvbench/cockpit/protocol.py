@@ -215,5 +215,5 @@ def check_rows(
     if not isinstance(rows, list) or any(type(r) is not int or not 0 <= r < n for r in rows):
         raise ValueError(f"rows must be a list of whole numbers from 0 to {n - 1}. Got {str(rows)[:80]}.")
     if most is not None and len(rows) > most:
-        raise ValueError(f"at most {most} rows may be asked for at once. Got {len(rows)}.")
+        raise ValueError(f"at most {most} rows can be requested at once. Got {len(rows)}.")
     return rows
