@@ -101,7 +101,7 @@ def run_cvbench(job: dict) -> dict:
     "`create_model` and `train`, with a store that holds the committed images and nothing else"
     import peft  # noqa: F401  loaded by the adapters on first use; the clock starts after the imports
 
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.inference.predict import predict
     from cvbench.model.adapters import LinearProbe, LoRA
     from cvbench.model.models import create_model
@@ -141,7 +141,7 @@ def run_cvbench_sweep(job: dict) -> dict:
     import optuna  # noqa: F401
     import peft  # noqa: F401
 
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.model.adapters import LoRA
     from cvbench.search.sweep import sweep
     from cvbench.training.recipe import Recipe
@@ -218,7 +218,7 @@ def list_photos(name: str, folder: Path) -> list:
 
 def prepare(name: str, folder: Path, most: dict[str, int] | None = None) -> dict:
     "Commit a set with a maximum number of images per split, and list the committed images for the opponents"
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
 
     samples, chosen = list_photos(name, folder), []
     if most:

@@ -13,7 +13,7 @@ import time
 import torch
 
 from cvbench.core.inspection import make_inspection
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.evaluation.compare import compare
 from cvbench.evaluation.evaluate import evaluate
 from cvbench.inference.predict import predict

@@ -28,7 +28,7 @@ def draw(name: str, folder: Path, images: int, seed: int):
     "A new random split of the set"
     from dataclasses import replace
 
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
 
     photos = sorted(list_photos(name, folder), key=lambda s: s.uri)
     if name == "magnetic_tile":

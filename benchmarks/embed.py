@@ -97,7 +97,7 @@ def engines(module, size: int, threads: int, folder: Path) -> dict[str, Callable
 def compare(shape: str, files: list[Path], rounds: int, threads: int, folder: Path) -> dict:
     "Images per second of every method in every round"
     from cvbench.core.types import Sample
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
     from cvbench.inference import runtimes as own
     from cvbench.inference.embed import embed
     from cvbench.model.backbones import create_backbone

@@ -47,7 +47,7 @@ def backbone():
 
 def measure(samples: list, precision: str, args: argparse.Namespace) -> dict:
     "Seconds, test predictions of an adapted model, and features by runtime, in a new store"
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
     from cvbench.inference.embed import embed
     from cvbench.inference.predict import predict
     from cvbench.inference.runtimes import engines, find_engine

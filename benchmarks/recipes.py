@@ -40,7 +40,7 @@ def name_row(row: dict) -> str:
 
 def try_candidate(name: str, backbone: str, data: dict, candidate: dict, epochs: int) -> dict:
     "Train one candidate; accuracy on val and test, seconds, trained parameters"
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.inference.predict import predict
     from cvbench.model.adapters import make_adapter
     from cvbench.model.models import create_model

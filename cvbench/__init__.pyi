@@ -17,17 +17,8 @@ from .core.predictions import (
 from .core.runs import Run as Run, load_run as load_run
 from .core.settings import Settings as Settings, load_settings as load_settings
 from .core.types import Sample as Sample, Target as Target
-from .data.dataset import (
-    Dataset as Dataset,
-    add_column as add_column,
-    checkout as checkout,
-    commit as commit,
-    diff as diff,
-    list_datasets as list_datasets,
-    log as log,
-    restore as restore,
-    tag as tag,
-)
+from .data.commit import commit as commit
+from .data.dataset import Dataset as Dataset
 from .data.formats import (
     read_coco as read_coco,
     read_samples as read_samples,
@@ -38,6 +29,15 @@ from .data.golden import add_golden as add_golden, load_golden as load_golden
 from .data.label_edits import EditLog as EditLog, commit_edits as commit_edits
 from .data.readers import read_folder as read_folder, read_hf as read_hf, read_manifest as read_manifest
 from .data.splits import assign_splits as assign_splits
+from .data.versions import (
+    add_column as add_column,
+    checkout as checkout,
+    diff as diff,
+    list_datasets as list_datasets,
+    log as log,
+    restore as restore,
+    tag as tag,
+)
 from .evaluation.compare import Comparison as Comparison, compare as compare
 from .evaluation.evaluate import (
     Evaluation as Evaluation,

@@ -208,7 +208,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
 @pytest.mark.parametrize("command", [["adapt", "digits", "--estimate"], ["run", "folder"]], ids=lambda c: c[0])
 def test_an_option_of_the_adapter_counts_where_it_is_0_too(command, monkeypatch):
     asked, nothing = [], SimpleNamespace(why="", adapter="", recipe="", estimate="")
-    monkeypatch.setattr("cvbench.data.dataset.checkout", lambda data: data)
+    monkeypatch.setattr("cvbench.data.versions.checkout", lambda data: data)
     monkeypatch.setattr("cvbench.search.presets.choose", lambda *a, **k: asked.append(k["adapter"]) or nothing)
     monkeypatch.setattr("cvbench.flows.walk.walk", lambda *a, **k: asked.append(k["adapter"]))
 

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from cvbench.core.predictions import make_predictions
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.evaluation.evaluate import evaluate
 from cvbench.cockpit.widget import explore
 

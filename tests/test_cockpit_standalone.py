@@ -29,7 +29,7 @@ from cvbench.cockpit.standalone import make_frozen_page, read_bundle, script_pol
 from cvbench.cockpit.widget import explore
 from cvbench.core.predictions import make_predictions
 from cvbench.core.types import Sample, Target, encode_rle
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.evaluation.evaluate import evaluate, match_rows
 from cvbench.evaluation.intervals import wilson
 

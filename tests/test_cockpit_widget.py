@@ -22,8 +22,9 @@ from cvbench.cockpit.widget import answer, confusion, embedding_map, explore, ga
 from cvbench.core.inspection import make_inspection
 from cvbench.core.predictions import make_predictions, save_predictions
 from cvbench.core.types import Sample, Target, decode_rle, encode_rle
-from cvbench.data.dataset import add_column, commit
+from cvbench.data.commit import commit
 from cvbench.data.golden import load_golden
+from cvbench.data.versions import add_column
 from cvbench.evaluation.evaluate import evaluate, match_rows
 from cvbench.slices.cluster_search import KMeansFinder
 from cvbench.slices.confirm import find_rows

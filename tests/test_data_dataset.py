@@ -19,7 +19,8 @@ from PIL import Image
 
 from cvbench.core.files import hash_bytes
 from cvbench.core.types import Sample, Target, encode_rle
-from cvbench.data.dataset import _make_column, add_column, checkout, commit, diff, list_datasets, log, restore, tag
+from cvbench.data.commit import commit, make_column
+from cvbench.data.versions import add_column, checkout, diff, list_datasets, log, restore, tag
 
 
 def encode(i):
@@ -224,12 +225,12 @@ VALUES = (
 @settings(max_examples=200, deadline=None)
 @given(st.lists(VALUES, max_size=8), st.randoms(use_true_random=False))
 def test_any_column(values, random):
-    column = _make_column(values)
+    column = make_column(values)
     assert len(column) == len(values)
     assert [v.as_py() is None for v in column] == [v is None or v != v for v in values]
     order = list(range(len(values)))
     random.shuffle(order)
-    shuffled = _make_column([values[i] for i in order])
+    shuffled = make_column([values[i] for i in order])
     assert [shuffled[order.index(i)].as_py() for i in range(len(values))] == column.to_pylist()
 
 
@@ -347,7 +348,7 @@ def test_a_store_made_anew_is_not_mistaken_for_the_old_one(store):
 
 def test_workers_in_other_processes_read_images(store):
     ds = commit(make(5), "parts")
-    code = f"from cvbench.data.dataset import checkout; print(len(checkout('parts', {str(store)!r}).images(range(5))))"
+    code = f"from cvbench.data.versions import checkout; print(len(checkout('parts', {str(store)!r}).images(range(5))))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "5\n"
     assert len(ds.images([0])) == 1
 
@@ -365,12 +366,12 @@ import io, resource, sys
 import numpy as np
 from PIL import Image
 from cvbench.core.types import Sample, Target
-from cvbench.data import dataset
-dataset._PIECE = (4096, 4_000_000)
+from cvbench.data import commit as module
+module._PIECE = (4096, 4_000_000)
 to = io.BytesIO()
 Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)).save(to, "PNG")
 make = (Sample(str(i), to.getvalue() + str(i).encode(), Target(("a",))) for i in range(int(sys.argv[1])))
-dataset.commit(make, "big", store=sys.argv[2], workers=2)
+module.commit(make, "big", store=sys.argv[2], workers=2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     peaks = []

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from cvbench.core.types import Target, decode_rle, encode_rle
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.data.formats import (
     check_target,
     find_format,

@@ -11,9 +11,10 @@ import pytest
 
 from cvbench.core.inspection import make_inspection
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import add_column, checkout, commit, log
+from cvbench.data.commit import commit
 from cvbench.data.golden import add_golden, load_golden
 from cvbench.data.label_edits import EditLog, commit_edits
+from cvbench.data.versions import add_column, checkout, log
 from cvbench.slices.slice import Slice
 from cvbench.slices.slice_tests import save_slice
 

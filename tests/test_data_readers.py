@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from cvbench.core.types import decode_rle
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.data.formats import read_samples
 from cvbench.data.readers import normal_split, read_folder, read_hf, read_manifest
 

@@ -16,19 +16,20 @@ import pytest
 from PIL import Image
 
 from cvbench.core.types import Sample, Target
-from cvbench.data import dataset
-from cvbench.data.dataset import add_column, checkout, commit, log, restore, tag
+from cvbench.data import commit as module
+from cvbench.data.commit import commit
+from cvbench.data.versions import add_column, checkout, log, restore, tag
 
 CHILD = """
 import io, os, signal, sys
 import numpy as np
 from PIL import Image
 from cvbench.core.types import Sample, Target
-from cvbench.data import dataset
+from cvbench.data import commit as module
 import lance
 
 store, moment, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-dataset._PIECE = (8, 10**9)
+module._PIECE = (8, 10**9)
 
 def encode(i):
     to = io.BytesIO()
@@ -54,20 +55,20 @@ def dying(module, name, when, after=False):
     setattr(module, name, wrapped)
 
 moments = {
-    "reading": lambda: dying(dataset, "check_image", 30),
+    "reading": lambda: dying(module, "check_image", 30),
     "first piece": lambda: dying(lance, "write_dataset", 1),
     "some pieces": lambda: dying(lance, "write_dataset", 3, after=True),
-    "splits": lambda: dying(dataset, "_with_splits", 1),
-    "before quarantine": lambda: dying(dataset, "_write_quarantine", 1),
-    "after quarantine": lambda: dying(dataset, "_write_quarantine", 1, after=True),
-    "before rows": lambda: dying(dataset, "_publish", 1),
+    "splits": lambda: dying(module, "_with_splits", 1),
+    "before quarantine": lambda: dying(module, "_write_quarantine", 1),
+    "after quarantine": lambda: dying(module, "_write_quarantine", 1, after=True),
+    "before rows": lambda: dying(module, "_publish", 1),
     "sync": lambda: dying(os, "fsync", 1),
-    "after rows": lambda: dying(dataset, "_publish", 1, after=True),
+    "after rows": lambda: dying(module, "_publish", 1, after=True),
     "never": lambda: None,
 }
 moments.get(moment, lambda: None)()
 print("start", flush=True)
-ds = dataset.commit(make(count), "parts", store=store, workers=2)
+ds = module.commit(make(count), "parts", store=store, workers=2)
 print(ds.version, ds.fingerprint)
 """
 
@@ -117,9 +118,9 @@ def test_killed_at_every_stage(child, tmp_path):
     code, after = child(store, "never", 60)
     assert (code, after) == (0, clean)
     ds = checkout("parts", store)
-    assert sorted(map(dataset.hash_bytes, ds.images(range(60)))) == ds.table()["sample_id"].to_pylist()
+    assert sorted(map(module.hash_bytes, ds.images(range(60)))) == ds.table()["sample_id"].to_pylist()
     assert log("parts", store).version.tolist() == ["v1", "v2"]
-    stored = dataset.open_table(store / "datasets/parts/images.lance", ds.info["images_version"]).count_rows()
+    stored = module.open_table(store / "datasets/parts/images.lance", ds.info["images_version"]).count_rows()
     assert stored == 60, "no image is written twice"
 
 
@@ -246,7 +247,7 @@ def test_writers_in_a_crowd(tmp_path):
         import numpy as np
         from PIL import Image
         from cvbench.core.types import Sample, Target
-        from cvbench.data.dataset import commit
+        from cvbench.data.commit import commit
         def encode(i):
             to = io.BytesIO(); Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)).save(to, "PNG"); return to.getvalue()
         k = int(sys.argv[2])
@@ -264,7 +265,7 @@ def test_writers_in_a_crowd(tmp_path):
     assert len(log("parts", tmp_path)) == said.count("made")
     for version in range(1, said.count("made") + 1):
         ds = checkout(f"parts@v{version}", tmp_path)
-        assert sorted(map(dataset.hash_bytes, ds.images(range(20)))) == ds.table()["sample_id"].to_pylist()
+        assert sorted(map(module.hash_bytes, ds.images(range(20)))) == ds.table()["sample_id"].to_pylist()
 
 
 def test_what_an_interrupted_write_left_is_swept_up(store):

@@ -17,7 +17,8 @@ from test_training_train import digits, small
 import cvbench.inference.embed as e
 import cvbench.inference.runtimes as g
 from cvbench.core.inspection import make_inspection
-from cvbench.data.dataset import add_column, checkout, commit
+from cvbench.data.commit import commit
+from cvbench.data.versions import add_column, checkout
 from cvbench.inference.embed import embed
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA, VisualPrompt
 from cvbench.model.backbones import create_backbone, hash_state, load_square, normalise

@@ -8,7 +8,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from cvbench.core.inspection import make_inspection
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.data.images import decode_image
 from cvbench.inference.image_text import load_image_text
 

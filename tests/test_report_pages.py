@@ -22,7 +22,7 @@ def page(tmp_path_factory):
 
     from PIL import Image
 
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
 
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("pages")

@@ -18,7 +18,7 @@ from cvbench.cli.main import app
 from cvbench.core.arrays import LazyArray
 from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.inference.embed import embed
 from cvbench.inference.features import extract_features
 from cvbench.inference.predict import predict

@@ -21,7 +21,7 @@ from cvbench.core.digits import read_digits
 from cvbench.core.files import read_json
 from cvbench.core.runs import load_run, start_run
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Backbone, Transform
 from cvbench.search import sweep as module

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cvbench.core.inspection import make_inspection
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.slices.act import collect, rebalance
 from cvbench.slices.properties import find_properties
 from cvbench.slices.slice import Slice

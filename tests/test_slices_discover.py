@@ -574,7 +574,7 @@ def test_rebalancing_keeps_the_mean_and_reaches_the_share():
 def line(tmp_path_factory):
     "Predictions and features of a model trained on the inspection line, which knows little of steel in dim light"
     import cvbench.core.inspection as inspection
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
     from cvbench.inference.features import extract_features
     from cvbench.inference.predict import predict
     from cvbench.model.adapters import LoRA

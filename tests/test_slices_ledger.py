@@ -514,7 +514,7 @@ def test_the_table_has_the_latest_numbers():
 def test_a_model_mends_a_slice_and_a_later_one_loses_it_again(store):
     from cvbench.core.inspection import make_inspection
     from cvbench.core.types import Target
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
     from cvbench.inference.predict import predict
     from cvbench.model.adapters import LinearProbe
     from cvbench.model.models import create_model

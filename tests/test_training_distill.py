@@ -19,7 +19,7 @@ from torch import nn
 
 from cvbench.core.digits import read_digits
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.inference.predict import predict
 from cvbench.model.adapters import FullFineTune, LinearProbe
 from cvbench.model.backbones import Transform

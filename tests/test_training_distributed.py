@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from test_search_resize_mode import draw
 
 from cvbench.core.digits import read_digits
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 
 JOB = """
 import json, os, sys
 sys.path.insert(0, {tests!r})
 import torch
 import cvbench.training.train as t
-from cvbench.data.dataset import checkout
+from cvbench.data.versions import checkout
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.training.distill import distill
 from cvbench.search.presets import adapt

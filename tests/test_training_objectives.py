@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cvbench.core.inspection import make_inspection
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.inference.features import extract_features
 from cvbench.model.adapters import LinearProbe, LoRA
 from cvbench.model.heads import encode_targets, make_loss

@@ -21,7 +21,7 @@ from cvbench.core.digits import read_digits
 from cvbench.core.files import atomic_path, read_json
 from cvbench.core.settings import load_settings
 from cvbench.core.types import Sample, Target
-from cvbench.data.dataset import commit
+from cvbench.data.commit import commit
 from cvbench.inference.predict import predict
 from cvbench.model.adapters import FullFineTune, LinearProbe, LoRA
 from cvbench.model.backbones import Transform

@@ -110,7 +110,7 @@ def ingest(
 @app.command()
 def log(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> None:
     "List the versions of a data set."
-    from cvbench.data.dataset import log as versions
+    from cvbench.data.versions import log as versions
 
     typer.echo(versions(name).to_string(index=False))
 
@@ -145,7 +145,7 @@ def adapt(
     ] = False,
 ) -> None:
     "Adapt a backbone to a data set with a measured preset; prints the id of the run."
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.model.models import what_trains
     from cvbench.search.presets import adapt as adapt_to
     from cvbench.search.presets import choose
@@ -188,7 +188,7 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
 ) -> None:
     "Try many recipes and adapters; says whether any is better than the default."
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.search.space import parse_space
     from cvbench.search.sweep import sweep as run_sweep
     from cvbench.search.sweep_plots import write_page
@@ -220,7 +220,7 @@ def distill(
     "Distil the model of a run into a small backbone; prints the id of the student's run."
     from dataclasses import replace
 
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.model.adapters import FullFineTune
     from cvbench.model.backbones import create_backbone, reframe
     from cvbench.model.models import create_model, load_model
@@ -243,7 +243,7 @@ def predict(
 ) -> None:
     "Write the table of predictions of a run; prints its path."
     from cvbench.core.runs import load_run
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.inference.predict import predict as run_predict
 
     opened = load_run(run)
@@ -261,7 +261,7 @@ def embed(
 ) -> None:
     "Add the features of every image to a data set; prints the version that has them."
     from cvbench.core.runs import load_run
-    from cvbench.data.dataset import checkout
+    from cvbench.data.versions import checkout
     from cvbench.inference.embed import embed as run_embed
 
     if run and backbone:

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from ..core.arrays import open_array
 from ..core.settings import load_settings
-from ..data.dataset import Dataset, checkout
+from ..data.dataset import Dataset
+from ..data.versions import checkout
 
 # %% ../../nbs/cockpit/01_projection.ipynb #find-embedding
 def find_embedding(

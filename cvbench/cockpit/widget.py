@@ -30,9 +30,10 @@ from .standalone import freeze, keep, make_frozen_page, pack_overlays
 from .table import make_chip, pack_table, read_slices
 from .thumbnails import Courier, Pictures, make_sprites, read_detail
 from ..core.files import atomic_path, fingerprint
-from ..data.dataset import Dataset, checkout, read_index, read_schema
+from ..data.dataset import Dataset, read_index, read_schema
 from ..data.golden import add_golden
 from ..data.label_edits import EditLog, commit_edits
+from ..data.versions import checkout
 from ..evaluation.evaluate import Evaluation, match_rows
 from ..evaluation.intervals import wilson
 from ..slices.confirm import find_rows

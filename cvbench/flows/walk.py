@@ -70,8 +70,9 @@ def open_data(
     say: Callable[[str], None] = print,
 ):  # Dataset
     "Commit a data set from a folder, or open one from the store"
-    from cvbench.data.dataset import checkout, commit
+    from cvbench.data.commit import commit
     from cvbench.data.formats import read_samples
+    from cvbench.data.versions import checkout
 
     if not Path(source).exists() and format is None:
         if os.sep in os.fspath(source):
@@ -101,7 +102,7 @@ def demo(
 ) -> list[Path]:  # evaluation.html and model_card.html
     "Run the walk on embedded data; no network is needed"
     from cvbench.core.inspection import make_inspection
-    from cvbench.data.dataset import commit
+    from cvbench.data.commit import commit
     from cvbench.evaluation.compare import compare
     from cvbench.evaluation.evaluate import evaluate
     from cvbench.inference.predict import predict

@@ -19,7 +19,8 @@ from torch import nn
 from ..core.files import fingerprint
 from ..core.runs import Run
 from ..core.types import reserved_columns
-from ..data.dataset import Dataset, add_column, checkout
+from ..data.dataset import Dataset
+from ..data.versions import add_column, checkout
 from .jobs import ForwardShard, check_place, decode_squares, list_shards, run_shards
 from .runtimes import choose_engine, engines, find_engine
 from ..model.adapters import describe_adapter

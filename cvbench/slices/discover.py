@@ -27,7 +27,8 @@ from ..core.files import read_json, write_json
 from ..core.predictions import load_features
 from ..core.runs import load_run
 from ..core.settings import load_settings
-from ..data.dataset import Dataset, checkout
+from ..data.dataset import Dataset
+from ..data.versions import checkout
 from ..evaluation.evaluate import Evaluation, unit_keys
 from . import _page
 from .confirm import confirm, find_rows, image_weight, judge, merge, smallest_effect, split_halves

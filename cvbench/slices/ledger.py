@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 from ..core.files import check_name, explain_write_errors
 from ..core.predictions import Predictions, load_predictions
 from ..core.settings import load_settings
-from ..data.dataset import Dataset, checkout
+from ..data.dataset import Dataset
+from ..data.versions import checkout
 from ..evaluation.compare import compare
 from ..evaluation.evaluate import Evaluation, unit_keys
 from .cluster_search import REGION_KINDS, region_scores, unpack_array
