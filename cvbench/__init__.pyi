@@ -115,21 +115,18 @@ from .slices.cluster_search import (
     MixtureFinder as MixtureFinder,
     RegionFinder as RegionFinder,
 )
-from .slices.discover import (
-    SliceReport as SliceReport,
-    discover_slices as discover_slices,
-    own_features as own_features,
-)
+from .slices.discover import discover_slices as discover_slices, own_features as own_features
 from .slices.ledger import (
     Ledger as Ledger,
     accept_slice as accept_slice,
-    check_ledger as check_ledger,
     load_ledger as load_ledger,
     reopen_slice as reopen_slice,
 )
+from .slices.ledger_check import check_ledger as check_ledger
 from .slices.properties import add_properties as add_properties, find_properties as find_properties
 from .slices.rule_search import ConditionFinder as ConditionFinder
 from .slices.slice import Slice as Slice
+from .slices.slice_report import SliceReport as SliceReport
 from .slices.slice_tests import (
     Judgement as Judgement,
     find_predictions as find_predictions,

@@ -30,8 +30,9 @@ from cvbench.cockpit.widget import explore
 from cvbench.core.predictions import make_predictions
 from cvbench.core.types import Sample, Target, encode_rle
 from cvbench.data.commit import commit
-from cvbench.evaluation.evaluate import evaluate, match_rows
+from cvbench.evaluation.evaluate import evaluate
 from cvbench.evaluation.intervals import wilson
+from cvbench.evaluation.select import match_rows
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

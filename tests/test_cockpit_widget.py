@@ -25,7 +25,8 @@ from cvbench.core.types import Sample, Target, decode_rle, encode_rle
 from cvbench.data.commit import commit
 from cvbench.data.golden import load_golden
 from cvbench.data.versions import add_column
-from cvbench.evaluation.evaluate import evaluate, match_rows
+from cvbench.evaluation.evaluate import evaluate
+from cvbench.evaluation.select import match_rows
 from cvbench.slices.cluster_search import KMeansFinder
 from cvbench.slices.confirm import find_rows
 from cvbench.slices.ledger import add_slices

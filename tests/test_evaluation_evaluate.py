@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbench.core.predictions import make_predictions, save_predictions
-from cvbench.evaluation.evaluate import evaluate, load_evaluation, match_rows, save_evaluation
+from cvbench.evaluation.evaluate import evaluate, load_evaluation, save_evaluation
+from cvbench.evaluation.select import match_rows
 
 
 def predictions(n=120, classes=("ok", "dent", "scratch"), seed=0, order=None, targets=None, **about):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cvbench.evaluation.evaluate import Metric
+from cvbench.evaluation.task_views import Metric
 from cvbench.report import figures
 
 HOSTILE = [

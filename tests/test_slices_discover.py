@@ -17,10 +17,12 @@ from cvbench.evaluation.evaluate import evaluate
 from cvbench.slices.act import collect, rebalance
 from cvbench.slices.confirm import against_rest, confirm, find_rows, split_halves
 from cvbench.slices.describe import name_rule, phrases
-from cvbench.slices.discover import SliceReport, discover_slices, own_features, read_embeddings
-from cvbench.slices.ledger import check_ledger, load_ledger
+from cvbench.slices.discover import discover_slices, own_features, read_embeddings
+from cvbench.slices.ledger import load_ledger
+from cvbench.slices.ledger_check import check_ledger
 from cvbench.slices.rule_search import ConditionFinder
 from cvbench.slices.slice import Candidate, Slice
+from cvbench.slices.slice_report import SliceReport
 
 N = 1600
 RNG = np.random.default_rng(0)

@@ -16,14 +16,8 @@ import pytest
 from cvbench.core.predictions import make_predictions, save_predictions
 from cvbench.evaluation.evaluate import evaluate
 from cvbench.slices.cluster_search import MixtureFinder, RegionFinder
-from cvbench.slices.ledger import (
-    accept_slice,
-    add_slices,
-    check_ledger,
-    ledger_path,
-    load_ledger,
-    reopen_slice,
-)
+from cvbench.slices.ledger import accept_slice, add_slices, ledger_path, load_ledger, reopen_slice
+from cvbench.slices.ledger_check import check_ledger
 from cvbench.slices.slice import Slice
 
 DIM = Slice("dim light", "light == 'dim'", evidence={"error": 0.4, "split": "test"})

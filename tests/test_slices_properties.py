@@ -14,7 +14,7 @@ from cvbench.core.arrays import list_cache
 from cvbench.core.inspection import make_inspection
 from cvbench.core.types import Sample, Target, encode_rle
 from cvbench.data.commit import commit
-from cvbench.evaluation.evaluate import match_rows
+from cvbench.evaluation.select import match_rows
 from cvbench.slices.properties import add_properties, find_properties, measure_image
 from cvbench.slices.rule_search import ConditionFinder
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbench.core.inspection import make_inspection, weak_slice_rule
-from cvbench.evaluation.evaluate import match_rows
+from cvbench.evaluation.select import match_rows
 from cvbench.slices._lattice import rows_of, sliceline
 from cvbench.slices.rule_search import _OWN, ConditionFinder, describe_region, find_conditions, read_columns
 from cvbench.slices.slice import Finder

@@ -294,7 +294,8 @@ def evaluate(
 
 
 def _ask_ledger(ev: Any) -> None:
-    from cvbench.slices.ledger import check_ledger, load_ledger
+    from cvbench.slices.ledger import load_ledger
+    from cvbench.slices.ledger_check import check_ledger
 
     if ev.dataset_version and len(load_ledger(ev.dataset_version)):
         typer.echo(f"\n{check_ledger(ev)}")

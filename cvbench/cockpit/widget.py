@@ -34,10 +34,12 @@ from ..data.dataset import Dataset, read_index, read_schema
 from ..data.golden import add_golden
 from ..data.label_edits import EditLog, commit_edits
 from ..data.versions import checkout
-from ..evaluation.evaluate import Evaluation, match_rows
+from ..evaluation.evaluate import Evaluation
 from ..evaluation.intervals import wilson
+from ..evaluation.select import match_rows
 from ..slices.confirm import find_rows
-from ..slices.ledger import lacks_column, load_ledger, with_properties
+from ..slices.ledger import load_ledger
+from ..slices.ledger_check import lacks_column, with_properties
 from ..slices.properties import open_properties
 from ..slices.slice import Slice
 from ..slices.slice_tests import judge_slice, list_slices, save_slice, save_slice_test

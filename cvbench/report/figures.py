@@ -27,8 +27,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from ..evaluation.evaluate import Evaluation, Metric
+from ..evaluation.evaluate import Evaluation
 from ..evaluation.metrics import metric_kinds
+from ..evaluation.task_views import Metric
 
 # %% ../../nbs/report/00_figures.ipynb #e530c9b7
 _INK, _MUTED, _ON = "#1b1f24", "#667080", "#fefefe"

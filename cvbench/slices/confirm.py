@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.evaluate import match_rows, unit_keys
+from ..evaluation.evaluate import unit_keys
 from ..evaluation.intervals import normal_quantile
+from ..evaluation.select import match_rows
 from .slice import Candidate, Slice
 
 # %% ../../nbs/slices/04_confirm.ipynb #split-halves

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as kinds
 
-from ..evaluation.evaluate import match_rows
+from ..evaluation.select import match_rows
 from ._lattice import Column, Found, Lattice, f_score, rows_of, sliceline
 from .slice import Candidate
 

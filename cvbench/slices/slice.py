@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.files import fingerprint
-from ..evaluation.evaluate import match_rows
+from ..evaluation.select import match_rows
 
 # %% ../../nbs/slices/00_slice.ipynb #Slice
 @dataclass(frozen=True)
