@@ -84,14 +84,16 @@ def own(make):
 
 def methods() -> dict:
     try:
+        import _slices_baselines as baselines
+
         from cvbench.slices import cluster_search as regions
     except ImportError:  # In the Python environment of the peers
         return {"domino": domino, "sliceguard": sliceguard}
-    k_means = [(f"k-means {k}", own(partial(regions.KMeansFinder, clusters=k))) for k in (25, 50, 100)]
+    k_means = [(f"k-means {k}", own(partial(baselines.KMeansFinder, clusters=k))) for k in (25, 50, 100)]
     return {
         "regions": own(regions.RegionFinder),
         "mixture": own(regions.MixtureFinder),
-        "hdbscan": own(regions.HDBSCANFinder),
+        "hdbscan": own(baselines.HDBSCANFinder),
         **dict(k_means),
     }
 

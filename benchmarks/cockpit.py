@@ -86,8 +86,8 @@ def prepare(n: int, folder: Path) -> Path:
     "A store with the images, their predictions, and the same data as a flat table; made once"
     from cvbench.core.predictions import make_predictions, save_predictions
     from cvbench.core.types import Sample, Target
-    from cvbench.data.versions import add_column
     from cvbench.data.commit import commit
+    from cvbench.data.versions import add_column
 
     home = folder / f"rows{n}"
     if (home / "ready").exists():

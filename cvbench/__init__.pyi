@@ -110,8 +110,6 @@ from .search.sweep_plots import (
 from .search.sweep_result import Sweep as Sweep, load_sweep as load_sweep
 from .slices.act import collect as collect, rebalance as rebalance
 from .slices.cluster_search import (
-    HDBSCANFinder as HDBSCANFinder,
-    KMeansFinder as KMeansFinder,
     MixtureFinder as MixtureFinder,
     RegionFinder as RegionFinder,
 )

@@ -27,7 +27,7 @@ from cvbench.data.golden import load_golden
 from cvbench.data.versions import add_column
 from cvbench.evaluation.evaluate import evaluate
 from cvbench.evaluation.select import match_rows
-from cvbench.slices.cluster_search import KMeansFinder
+from cvbench.slices.cluster_search import RegionFinder
 from cvbench.slices.confirm import find_rows
 from cvbench.slices.ledger import add_slices
 from cvbench.slices.properties import add_properties, find_properties
@@ -515,7 +515,7 @@ def test_a_slice_by_a_place_among_embeddings_is_a_chip(ev, ds, folders):
     vectors[weak] += 6
     error = (weak | (rng.random(n) < 0.1)).astype(float)
     error[np.flatnonzero(weak)[:2]] = 0
-    finder = KMeansFinder(clusters=4, min_size=5).fit(ev.samples[["sample_id"]], vectors, error)
+    finder = RegionFinder(min_size=5).fit(ev.samples[["sample_id"]], vectors, error)
     region = {**finder.candidates_[0].region, "embedding": "embedding:"}
     there = find_rows(Slice("there", region=region), ev.samples, vectors)
     assert 0 < there.sum() < n

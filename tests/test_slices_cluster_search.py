@@ -11,11 +11,11 @@ from scipy.cluster.hierarchy import linkage
 from scipy.stats import binom
 
 from cvbench.slices import _kernels
-from cvbench.slices.cluster_search import HDBSCANFinder, KMeansFinder, MixtureFinder, RegionFinder, _vary, region_scores
+from cvbench.slices.cluster_search import MixtureFinder, RegionFinder, _vary, region_scores
 from cvbench.slices.confirm import confirm, split_halves
 from cvbench.slices.slice import Finder
 
-FINDERS = [RegionFinder, MixtureFinder, KMeansFinder, HDBSCANFinder]
+FINDERS = [RegionFinder, MixtureFinder]
 
 
 def make(n=2000, spot=80, rate=0.5, base=0.05, seed=0, label=None, long=False):
