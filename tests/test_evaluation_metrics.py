@@ -202,7 +202,7 @@ def test_saturated_scores_are_ties():
 @pytest.mark.parametrize("module", ["metrics", "multilabel", "intervals"])
 def test_import_is_light(module):
     code = (
-        f"import cvbench.evaluate.{module}, sys;"
+        f"import cvbench.evaluation.{module}, sys;"
         "bad = {'torch', 'sklearn', 'matplotlib', 'scipy', 'pandas', 'lance', 'IPython'} & {m.split('.')[0] for m in sys.modules};"
         "sys.exit(f'loaded {sorted(bad)}' if bad else 0)"
     )

@@ -226,3 +226,19 @@ def test_probe_beats_untrained_and_pixels_where_it_was_never_trained(benchmark, 
     row = benchmark.compare_set("clothing_small", data, seeds=1)
     ahead = min(row["ahead of untrained"][1], row["ahead of pixels"][1]) > 0
     assert ahead == pretrained, row
+
+
+def test_matrices_are_updated_as_by_torch():
+    "In float32 too, where the processor has no bfloat16"
+    torch.manual_seed(0)
+    start, gradients = torch.randn(32, 16), [torch.randn(32, 16) for _ in range(3)]
+    ends = []
+    for kind in (recipe._Muon, torch.optim.Muon):
+        p = torch.nn.Parameter(start.clone())
+        optimizer = kind([p], 1e-2, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+        for g in gradients:
+            p.grad = g.clone()
+            optimizer.step()
+        ends.append(p.detach())
+    assert (ends[0] - start).abs().max() > 0.01
+    torch.testing.assert_close(*ends, atol=1e-3, rtol=0)

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from ..core.files import atomic_path, read_json, write_json
 from ._synthesis import CELLS, FAMILIES, PATTERNS, SIZE, THINGS, draw
 from .pocket import pocket_vit
-from .preprocessing import autocast
+from .preprocessing import autocast, settle_precision
 
 # %% ../../nbs/model/08_pretrain.ipynb #Pool
 @dataclass(frozen=True)
@@ -303,6 +303,34 @@ def _make_batch(
         }
     return _spoil(views, rng), truth
 
+# %% ../../nbs/model/08_pretrain.ipynb #Muon
+class _Muon(torch.optim.Muon):
+    "Muon that orthogonalises in float32 if the device has no bfloat16, where torch's own is several times slower"
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        "One update; a closure is not supported"
+        for group in self.param_groups:
+            lr, decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
+            for p in (p for p in group["params"] if p.grad is not None):
+                buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
+                buffer.lerp_(p.grad, 1 - momentum)
+                update = _orthogonalise(p.grad.lerp(buffer, momentum), group["ns_coefficients"], group["ns_steps"])
+                p.mul_(1 - lr * decay)
+                p.add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)  # match_rms_adamw
+
+
+def _orthogonalise(g: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:  # (m, n)
+    "Newton-Schulz iteration (Jordan et al. 2024): about U Vᵀ for g = U S Vᵀ"
+    a, b, c = coefficients
+    x = g.to(torch.bfloat16 if settle_precision("auto", g.device) == "bf16" else torch.float32)
+    x = x.T if len(g) > len(g.T) else x  # (k, l), k ≤ l
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T  # (k, k)
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if len(g) > len(g.T) else x).to(g.dtype)
+
 # %% ../../nbs/model/08_pretrain.ipynb #make-optimizers
 def _make_optimizers(model: nn.Module, heads: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     "Muon for the matrices of the blocks, AdamW for all else"
@@ -314,7 +342,7 @@ def _make_optimizers(model: nn.Module, heads: nn.Module, lr: float) -> list[torc
         {"params": [p for p in others if not (p.ndim < 2 or p.shape[0] == 1)]},
     ]
     return [
-        torch.optim.Muon(matrices, lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        _Muon(matrices, lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(plain, lr, betas=(0.9, 0.98), weight_decay=0.05),
     ]
 

@@ -288,5 +288,5 @@ export function actionCode({ verb, name, target }, evaluation, where, ids) {
   const what = verb === "relabel" ? (Array.isArray(target) ? `[${target.map(literal).join(", ")}]` : literal(String(target))) : literal(name ?? "");
   const ruled = where.complete && where.where, listed = `ids=[${(ids ?? []).map(literal).join(", ")}]`;
   const rows = !ruled ? listed : verb === "slice" ? `where=${quoted(where.where)}` : `ids=${evaluation}.where(${quoted(where.where)}).samples["sample_id"].tolist()`;
-  return `from cvbench.cockpit.widget import explore\n\nexplore(${evaluation}).${verb === "relabel" ? "relabel" : `to_${verb}`}(${what}, ${rows})`;
+  return `import cvbench as cv\n\ncv.explore(${evaluation}).${verb === "relabel" ? "relabel" : `to_${verb}`}(${what}, ${rows})`;
 }

@@ -1,4 +1,4 @@
-// The numbers of cvbench.evaluate, computed from counts on typed arrays. Every function here is pure and runs in node.
+// The numbers of cvbench.evaluation, computed from counts on typed arrays. Every function here is pure and runs in node.
 
 /** Quantile of the standard normal distribution: Wichura (1988), algorithm AS 241. @param {number} p */
 export function normalQuantile(p) {
