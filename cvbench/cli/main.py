@@ -349,7 +349,7 @@ def slices(
         typer.echo(found.to_ledger())
     _ask_ledger(ev)
 
-
+# %% ../../nbs/cli/00_main.ipynb #data-of
 def _data_of(source: str, split: str) -> str:
     "Name of the data set with the ledger: given directly, or named by the predictions of a run"
     from cvbench.slices.ledger import ledger_path, load_ledger

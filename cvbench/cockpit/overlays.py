@@ -40,7 +40,7 @@ def shrink_mask(
 # %% ../../nbs/cockpit/02_overlays.ipynb #make-overlays
 _TEXT = 200  # Maximum characters of a label or text
 
-
+# %% ../../nbs/cockpit/02_overlays.ipynb #make-overlays-2
 def _make_overlays(target: Target, width: int, height: int, side: int, most: int | None) -> list[Overlay]:
     boxes, out = np.clip(target.boxes / np.array([width, height] * 2), 0, 1), list[Overlay]()
     areas = (

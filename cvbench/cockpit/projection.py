@@ -42,7 +42,7 @@ def find_embedding(
         )
     return vectors[column], column
 
-
+# %% ../../nbs/cockpit/01_projection.ipynb #vectors
 def _vectors(ds: Dataset) -> dict[str, Dataset]:
     from cvbench.data.dataset import read_schema
 

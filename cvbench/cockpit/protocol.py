@@ -48,7 +48,7 @@ class Compare(TypedDict):
     a: str
     b: str
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #Sprite
 class Sprite(TypedDict):
     "A sheet of thumbnails in a standalone page: tile `k` at row `k // columns`, column `k % columns`"
 
@@ -60,9 +60,11 @@ class Sprite(TypedDict):
 
 # %% ../../nbs/cockpit/00_protocol.ipynb #p50spec-code
 Panel = Literal["gallery", "confusion", "threshold", "map", "facets", "slices", "compare"]
+
+
 Task = Literal["classification", "multilabel"]
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #Spec
 class Spec(TypedDict):
     "Describes the table, and what is shown of it"
 
@@ -99,7 +101,7 @@ class Filter(TypedDict):
     ]  # Cells of the confusion matrix: class indices of targets, class indices of predictions
     polygon: NotRequired[list[list[float]]]  # Lasso, in the units of x and y
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #Choice
 class Choice(TypedDict, total=False):
     "What defines the selection"
 
@@ -130,7 +132,7 @@ class Cancel(TypedDict):
     type: Literal["cancel"]
     id: int  # Id of that request
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #Detail
 class Detail(TypedDict):
     "One large image, with everything known about it"
 
@@ -172,7 +174,7 @@ class ThumbsAnswer(TypedDict):
     lengths: list[int]  # Bytes of each; 0 if there is no image
     overlays: dict[str, list[Overlay]]  # row (as text) → what to draw; only rows with something to draw
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #DetailAnswer
 class DetailAnswer(TypedDict):
     "Everything known about one row"
 
@@ -185,7 +187,7 @@ class DetailAnswer(TypedDict):
     width: int
     height: int
 
-
+# %% ../../nbs/cockpit/00_protocol.ipynb #ActAnswer
 class ActAnswer(TypedDict):
     "What was written and where, or why it failed, in a sentence"
 

@@ -59,7 +59,7 @@ def _clean_table(table: bytes) -> bytes:
         writer.write_batch(clean)
     return out.getvalue().to_pybytes()
 
-
+# %% ../../nbs/cockpit/05_standalone.ipynb #clean-text
 def _clean_text(values: pa.Array) -> pa.Array:
     given = values.to_pylist()
     joined = scrub("\x1e".join(v or "" for v in given)).split("\x1e")
@@ -85,7 +85,7 @@ def pack_overlays(
             return packed
     return ""
 
-
+# %% ../../nbs/cockpit/05_standalone.ipynb #clean-overlays
 def _clean_overlays(overlays: Mapping[int, Sequence[Overlay]]) -> dict[str, list[dict[str, Any]]]:
     texts = sorted({str(o[k]) for all in overlays.values() for o in all for k in ("label", "text") if k in o})  # type: ignore[literal-required]
     clean = dict(zip(texts, _clean_text(pa.array(texts, pa.string())).to_pylist(), strict=True))
@@ -146,7 +146,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-
+# %% ../../nbs/cockpit/05_standalone.ipynb #make-frozen-page-2
 def make_frozen_page(
     parts: Sequence[str],  # From `freeze`
     title: str,

@@ -72,7 +72,7 @@ def _make_column(
     data = values.cast(pa.string()) if pa.types.is_integer(t) else _as_json(values)
     return about | {"local": True}, data
 
-
+# %% ../../nbs/cockpit/03_table.ipynb #fits
 def _fits(values: pa.Array) -> bool:
     ends = pc.min_max(values).as_py()
     return all(v is None or abs(v) <= _EXACT for v in ends.values())
@@ -115,7 +115,7 @@ def _pack_own(ev: Evaluation) -> list[tuple[Column, pa.Array]]:
         out.append(_column("target_score", "number", pa.array(given), local=True))
     return out
 
-
+# %% ../../nbs/cockpit/03_table.ipynb #column
 def _column(role: Role, kind: Kind, data: pa.Array, local: bool = False) -> tuple[Column, pa.Array]:
     about = Column(key=f"_{role}" if local else role, label=role.replace("_", " "), kind=kind, role=role)
     if local:
@@ -125,7 +125,7 @@ def _column(role: Role, kind: Kind, data: pa.Array, local: bool = False) -> tupl
 # %% ../../nbs/cockpit/03_table.ipynb #pack-other
 _OUTCOMES = ("fixed", "broken", "both right", "both wrong")
 
-
+# %% ../../nbs/cockpit/03_table.ipynb #pack-other-2
 def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Array]]:
     if other.task != ev.task or set(other.classes) != set(ev.classes):
         odd = sorted(set(ev.classes) ^ set(other.classes))[:5]
@@ -149,7 +149,7 @@ def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Arra
     return [_column("pred_b", "category" if single else "labels", pred, True), *numbers,
             _column("correct_b", "bool", right, True), _column("outcome", "category", outcome, True)]  # fmt: skip
 
-
+# %% ../../nbs/cockpit/03_table.ipynb #is
 def _is(values: pa.Array, what: bool) -> np.ndarray:
     return pc.equal(values, what).fill_null(False).to_numpy(zero_copy_only=False)
 
@@ -226,7 +226,7 @@ def read_slices(
         )
     return found
 
-
+# %% ../../nbs/cockpit/03_table.ipynb #from-row
 def _from_row(row: dict[Any, Any]) -> Slice:
     ids = row.get("ids")
     more = {str(k): v for k, v in row.items() if k not in ("name", "where", "ids")}

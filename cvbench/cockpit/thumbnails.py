@@ -85,7 +85,7 @@ class ThumbCache:
 # %% ../../nbs/cockpit/04_thumbnails.ipynb #Pictures
 _SIZES = (64, 80, 128, 160, 320)
 
-
+# %% ../../nbs/cockpit/04_thumbnails.ipynb #Pictures-2
 class Pictures:
     "Images of the rows of an evaluation"
 
@@ -249,9 +249,11 @@ class Courier:
 
 # %% ../../nbs/cockpit/04_thumbnails.ipynb #make-sprites
 _SHEET = 400  # Tiles per sheet
+
+
 _TILES = ((200, 160), (600, 128), (1500, 96), (10**9, 64))  # (maximum number of images, side of a tile in pixels)
 
-
+# %% ../../nbs/cockpit/04_thumbnails.ipynb #make-sprites-2
 def make_sprites(
     pictures: Pictures,
     rows: Sequence[int],  # Rows to make thumbnails for
@@ -272,7 +274,7 @@ def make_sprites(
         for u, s, (_, sizes) in zip(uris, sheets, drawn, strict=True)
     ]
 
-
+# %% ../../nbs/cockpit/04_thumbnails.ipynb #draw-sheet
 def _draw_sheet(pictures: Pictures, rows: list[int], tile: int) -> tuple[Image.Image, list[list[int]]]:
     sizes = [[0, 0] for _ in rows]
     sheet = Image.new("RGBA", (20 * tile, -(-len(rows) // 20) * tile))

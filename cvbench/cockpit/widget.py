@@ -70,7 +70,7 @@ def _find_name(value: Any, spaces: Sequence[Mapping[str, Any]], default: str) ->
     )
     return next(names, default)
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #caller-names
 def _caller_names() -> list[Mapping[str, Any]]:
     "Variables of the code that called this module"
     frame = inspect.currentframe()
@@ -420,9 +420,11 @@ class Cockpit(_Edits, anywidget.AnyWidget):
 
 # %% ../../nbs/cockpit/06_widget.ipynb #answer
 _VERBS = ("slice", "golden", "test", "relabel", "undo")
+
+
 _PIECE = 16  # Thumbnails made at a time
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #answer-2
 def answer(
     cockpit: Cockpit,
     asked: Any,  # A message of the protocol
@@ -450,7 +452,7 @@ def answer(
     except (ValueError, OSError) as e:
         _fail(cockpit, kind, id, e)
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #fail
 def _fail(cockpit: Cockpit, kind: str | None, id: int, error: Exception) -> None:
     cockpit.send({"type": kind, "id": id, "ok": False, "message": str(error) or type(error).__name__})
 
@@ -473,7 +475,7 @@ def _answer_thumbs(cockpit: Cockpit, id: int, rows: list[int], size: int) -> Non
     pieces = [rows[i : i + _PIECE] for i in range(0, len(rows), _PIECE)] or [[]]
     cockpit.courier.ask(id, [partial(make, p) for p in pieces], answer, partial(_fail, cockpit, "thumbs", id))
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #detail
 def _detail(cockpit: Cockpit, id: int, row: int, size: int) -> tuple[dict, list[bytes]]:
     data, width, height, overlays = read_detail(cockpit.pictures, row, size)
     table = cockpit.ev.predictions.table
@@ -491,7 +493,7 @@ def _detail(cockpit: Cockpit, id: int, row: int, size: int) -> tuple[dict, list[
     }
     return {**out, "neighbours": near.find(row) if near else []}, [data]
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #plain
 def _plain(value: Any) -> Any:
     "A value that JSON can hold; NaN and infinity become None"
     if value is None or isinstance(value, (bool, int, str)):
@@ -510,7 +512,7 @@ def _act(cockpit: Cockpit, id: int, asked: Mapping[str, Any]) -> dict[str, Any]:
         done = {"ok": False, "message": str(e) or type(e).__name__}
     return {"type": "act", "id": id, **done}
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #do
 def _do(cockpit: Cockpit, asked: Mapping[str, Any]) -> str:
     verb, name, rows = asked.get("verb"), asked.get("name"), asked.get("rows")
     if verb not in _VERBS:
@@ -579,7 +581,7 @@ def _find_dataset(ev: Evaluation, ds: Dataset | str | None, store: str | os.Path
     except (OSError, ValueError, KeyError):  # not in this store
         return None
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #find-features
 def _find_features(ev: Evaluation, ds: Dataset | None, embedding: str | np.ndarray | None, ids: pa.Array):
     "A function that reads the features, and their identity; None if there are none"
     if embedding is not None and not isinstance(embedding, str):
@@ -602,7 +604,7 @@ def _find_features(ev: Evaluation, ds: Dataset | None, embedding: str | np.ndarr
     key |= {} if about else {"version": version.ref}
     return partial(read_embedding, version, column, ids), key
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #make-title
 def _make_title(ev: Evaluation) -> str:
     return (
         " · ".join(filter(None, [ev.dataset_version, f"model {ev.model_id}" if ev.model_id else "", ev.rows]))
@@ -636,7 +638,7 @@ class _Rules:
         out[there] = find_rows(part, table[there], vectors[there])
         return out
 
-
+# %% ../../nbs/cockpit/06_widget.ipynb #is-measured
 def _is_measured(ds: Dataset, ids: pd.Series) -> bool:
     store, at = open_properties(ds)
     rows = pd.Index(read_index(ds)[0].astype(str)).get_indexer(ids)

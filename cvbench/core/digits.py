@@ -17,7 +17,7 @@ from .types import Sample, Target
 # %% ../../nbs/core/07_digits.ipynb #read-digits
 digit_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-
+# %% ../../nbs/core/07_digits.ipynb #read-digits-2
 def read_digits(
     size: int = 32,  # Width and height, pixels, a multiple of 8
 ) -> Iterator[Sample]:  # 1,797 samples, labelled `zero` to `nine`, split 60 : 20 : 20

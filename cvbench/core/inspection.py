@@ -70,7 +70,7 @@ def _spread(seed: int, block: int, k: int, of: int) -> float:
     start = np.random.default_rng([seed, 11]).random()
     return ((k + 5 * block + int(start * of)) % of + (start + block * 0.6180339887498949) % 1) / of
 
-
+# %% ../../nbs/core/06_inspection.ipynb #draw-part
 def _draw_part(seed: int, track: int, weak_slice: bool, drift: bool) -> _Part:
     lap, place = divmod(track, len(_LINE_UP))
     block, turn = divmod(lap, len(_SPLITS))
@@ -114,7 +114,7 @@ def _draw_scene(seed: int, i: int, frames: int, weak_slice: bool, drift: bool) -
     )
     return p, scene
 
-
+# %% ../../nbs/core/06_inspection.ipynb #target
 def _target(label: str, things: list[Thing], size: int) -> Target:
     boxes = []
     for thing in things:
@@ -148,7 +148,7 @@ def _spoil(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
         return data[: int(len(data) * rng.uniform(0.1, 0.6))], how
     return (b"" if how == "empty" else b"<html><body>504 Gateway Time-out</body></html>\n"), how
 
-
+# %% ../../nbs/core/06_inspection.ipynb #nudge
 def _nudge(rgb: np.ndarray, things: list[Thing], rng: np.random.Generator) -> tuple[np.ndarray, list[Thing]]:
     "The same image shifted by one or two pixels"
     dy, dx = 0, 0
@@ -168,7 +168,7 @@ class _Plants(NamedTuple):
     annotators: bool
     drift: bool
 
-
+# %% ../../nbs/core/06_inspection.ipynb #plant
 def _plant(image: bytes, label: str, i: int, seed: int, plants: _Plants) -> tuple[bytes, str, dict[str, str]]:
     "Image and label with the planted faults, and the ground truth"
     marks, found = {}, label
@@ -194,7 +194,7 @@ def _source(i: int, draw: Callable, rng: np.random.Generator) -> tuple[_Part, Sc
             return part, scene, _name(int(j))
     return *draw(i), ""
 
-
+# %% ../../nbs/core/06_inspection.ipynb #make-one
 def _make_one(i: int, size: int, seed: int, frames: int, plants: _Plants) -> Sample:
     def draw(j: int) -> tuple[_Part, Scene]:
         return _draw_scene(seed, j, frames, plants.weak_slice, plants.drift)
@@ -218,7 +218,7 @@ def _make_one(i: int, size: int, seed: int, frames: int, plants: _Plants) -> Sam
     image, label, marks = _plant(_encode(rgb, 80 if source else 92), shown.label, i, seed, plants)
     return Sample(_name(i), image, _target(label, things, size), split, meta | marks)
 
-
+# %% ../../nbs/core/06_inspection.ipynb #name
 def _name(i: int) -> str:
     return f"inspection/{i:06d}.jpg"
 

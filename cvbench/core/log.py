@@ -35,7 +35,7 @@ def locked_lines(path: Path) -> Iterator[tuple[list[dict[str, Any]], Any]]:
             file.seek(0)
             yield _parse_lines(file.read()), file
 
-
+# %% ../../nbs/core/10_log.ipynb #parse-lines
 def _parse_lines(data: bytes) -> list[dict[str, Any]]:
     out = []
     for line in data.split(b"\n"):

@@ -39,7 +39,7 @@ def add_golden(
 def _plain(target: Any) -> Any:
     return target if isinstance(target, str) or target is None else [str(t) for t in target]
 
-
+# %% ../../nbs/data/08_golden.ipynb #load-golden
 def load_golden(
     name: str,  # Name of the set
     folder: str | os.PathLike | None = None,  # Folder of golden sets; from settings by default

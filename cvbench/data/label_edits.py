@@ -83,7 +83,7 @@ class EditLog:
                 for x in lines if x["verb"] == "relabel" for i, b in zip(x["ids"], x["before"], strict=True)]  # fmt: skip
         return pd.DataFrame(rows, columns=["edit", "time", "author", "sample_id", "before", "after", "state"])
 
-
+# %% ../../nbs/data/07_label_edits.ipynb #state
 def _state(lines: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     state: dict[int, str] = {}
     for x in lines:
@@ -137,7 +137,7 @@ def _relabelled(ds: Dataset, new: Mapping[str, Sequence[str]]) -> Iterator[Sampl
         if aside["kind"] != "annotation":
             yield Sample(aside["uri"], problem=aside["reason"], meta={"kind": aside["kind"]})
 
-
+# %% ../../nbs/data/07_label_edits.ipynb #carry-columns
 def _carry_columns(old: Dataset, new: Dataset) -> Dataset:
     "Copy columns that were added after the commit, such as embeddings, to a version of the same images"
     fixed = {"sample_id", "uri", "width", "height", "split", "target", *old.metadata}

@@ -131,7 +131,7 @@ def _differences(
         out[m] = {**columns, **bounds, "n": n}
     return tidy_metrics(out, classes)
 
-
+# %% ../../nbs/evaluation/06_compare.ipynb #gaps
 def _gaps(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     "Correct images of b minus those of a, for each group"
     gap = b.astype(int) - a.astype(int)
@@ -206,7 +206,7 @@ class Comparison:
         cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
         return f"<div><p><b>{escape(self.sentence)}</b></p><table>{cells}</table></div>"
 
-
+# %% ../../nbs/evaluation/06_compare.ipynb #KINDS
 _KINDS = ("fixed", "broken", "both right", "both wrong")
 
 # %% ../../nbs/evaluation/06_compare.ipynb #change
@@ -221,7 +221,7 @@ def _change(row: pd.Series, words: bool = True) -> str:
     bounds = "" if np.isnan(row["low"]) else f" [{show(row['low'])}, {show(row['high'])}]"
     return f"{metric_kinds[row['metric']].label + ' ' if words else ''}{show(row['difference'])}{unit}{bounds}"
 
-
+# %% ../../nbs/evaluation/06_compare.ipynb #sentence
 def _sentence(c: Comparison) -> str:
     (a, b), row, k, n = c.names, c._row(), c.counts, len(c)
     images = f"{n:,} image{'s' * (n != 1)}" + (f" in {c.n_groups:,} groups of equal {c.group}" if c.group else "")
@@ -285,7 +285,7 @@ def compare(
         len(gap),
     )
 
-
+# %% ../../nbs/evaluation/06_compare.ipynb #predictions
 def _predictions(p: Evaluation | Predictions) -> Predictions:
     return p.predictions if isinstance(p, Evaluation) else p
 

@@ -342,7 +342,7 @@ def _metrics(
         out[name] = {"value": value[name], "low": low, "high": high, "n": (n if one else shown.get(name, actual)) + 0.0}
     return tidy_metrics(out, preds.classes)
 
-
+# %% ../../nbs/evaluation/05_evaluate.ipynb #tidy-metrics
 def tidy_metrics(parts: dict[str, dict[str, Any]], classes: Collection[str]) -> pd.DataFrame:
     "Columns metric and class, then those of each part; numbers are over all classes, arrays have one value per class"
     out: dict[str, list] = {"metric": [], "class": []}
@@ -381,7 +381,7 @@ def _title(ev: Evaluation) -> str:
     )
     return f"{len(ev):,} images, {len(ev.classes)} classes" + (f" ({about})" if about else "")
 
-
+# %% ../../nbs/evaluation/05_evaluate.ipynb #notes
 def _notes(ev: Evaluation) -> list[str]:
     mix = "mix of classes kept" if ev.stratify else "mix of classes drawn"
     drawn = f"groups of equal {ev.group}" if ev.group else "images"
@@ -398,7 +398,7 @@ def _notes(ev: Evaluation) -> list[str]:
         else []
     )
 
-
+# %% ../../nbs/evaluation/05_evaluate.ipynb #known-slices
 def _known_slices(data: str) -> int:
     "Number of slices in the ledger of a data set that are neither fixed nor accepted; unreadable lines are skipped"
     file = load_settings().slices / f"{data.partition('@')[0]}.jsonl"
@@ -417,7 +417,7 @@ def _known_slices(data: str) -> int:
             continue
     return sum(status != "fixed" and said.get(name) != "accepted" for name, status in seen.items())
 
-
+# %% ../../nbs/evaluation/05_evaluate.ipynb #as-text
 def _as_text(ev: Evaluation) -> str:
     overall = [ev.metric(name) for name in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
     weak = ev.metrics[(ev.metrics["metric"] == "f1") & ev.metrics["value"].notna()].nsmallest(3, "value")
@@ -477,7 +477,7 @@ def save_evaluation(
         )
     return path
 
-
+# %% ../../nbs/evaluation/05_evaluate.ipynb #plain-columns
 _SETTINGS = ("predictions_id", "unlabelled", "n_boot", "level", "random_state", "stratify", "bins", "rows", "group")
 
 

@@ -94,7 +94,7 @@ def wilson(
         half = np.sqrt(z2 * share * (1 - share) / n + z2**2 / 4 / n**2) / (1 + z2 / n)
     return np.where(share == 0, 0 * n, middle - half)[()], np.where(share == 1, 1 + 0 * n, middle + half)[()]
 
-
+# %% ../../nbs/evaluation/02_intervals.ipynb #normal-quantile
 def normal_quantile(level: float, groups: int | None = None) -> float:
     "Quantile of the normal distribution; of Student's t distribution if `groups` are given"
     if not 0 < level < 1:
@@ -127,7 +127,7 @@ def interval(
     bounds = wilson(value, n, level, groups) if share else (np.full(value.shape, np.nan),) * 2
     return np.where(still, bounds[0], low)[()], np.where(still, bounds[1], high)[()]
 
-
+# %% ../../nbs/evaluation/02_intervals.ipynb #rounding-error
 def rounding_error(value: np.ndarray) -> np.ndarray:
     "Differences below this are rounding"
     return 1e-6 * (1 + np.abs(value))
@@ -158,7 +158,7 @@ def calibration_interval(
     high = max(error, error - _folding(gap, noise) / 2 + z * spread)
     return float(max(0, low)), float(min(1, high))
 
-
+# %% ../../nbs/evaluation/02_intervals.ipynb #folding
 def _folding(gap: np.ndarray, noise: np.ndarray) -> float:
     "Sum of the bias of absolute gaps from noise: mean of |N(gap, noise)| − |gap|"
     from scipy.special import ndtr

@@ -257,7 +257,7 @@ class MetricKind:
     share: bool = True  # Lies between 0 and 1 and is shown in percent; otherwise 0 or more
     higher: bool = True  # Higher is better
 
-
+# %% ../../nbs/evaluation/00_metrics.ipynb #metric-kinds
 metric_kinds = {
     m.name: m
     for m in (
@@ -328,7 +328,7 @@ def metrics_from_counts(hits: np.ndarray, predicted: np.ndarray, actual: np.ndar
         "f1": score,
     }
 
-
+# %% ../../nbs/evaluation/00_metrics.ipynb #metrics-from-ranks
 def metrics_from_ranks(ranks: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     area, precise = (np.stack(v) for v in zip(*ranks, strict=True))
     return {

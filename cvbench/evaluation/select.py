@@ -81,6 +81,8 @@ _ARITHMETIC: dict[type, Callable] = {
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
 }
+
+
 _COMPARISON: dict[type, Callable] = {
     ast.Eq: lambda a, b: a == b,
     ast.NotEq: lambda a, b: a != b,
@@ -90,7 +92,7 @@ _COMPARISON: dict[type, Callable] = {
     ast.GtE: lambda a, b: a >= b,
 }
 
-
+# %% ../../nbs/evaluation/04_select.ipynb #compare-2
 def _compare(a: Any, op: ast.cmpop, b: Any) -> Any:
     if isinstance(op, (ast.In, ast.NotIn)):
         if isinstance(b, list) and isinstance(a, pd.Series):

@@ -75,7 +75,7 @@ def _view_multilabel(p: Predictions) -> TaskView:
 
     return TaskView(measure, strata, False, (truth == pred).all(1), counts, (scores.ravel(), truth.ravel()), table)
 
-
+# %% ../../nbs/evaluation/03_task_views.ipynb #one-hot
 def _one_hot(column: pa.ChunkedArray, classes: Collection[str]) -> np.ndarray:  # (n, classes) bool
     lists = column.combine_chunks()
     out = np.zeros((len(lists), len(classes)), bool)

@@ -80,7 +80,7 @@ def _padding(config: Any) -> dict[str, Any]:
     longest = config.text_config.max_position_embeddings
     return {"padding": "max_length" if config.model_type.startswith("siglip") else True, "max_length": longest}
 
-
+# %% ../../nbs/inference/05_image_text.ipynb #width
 def _width(module: Any) -> int:
     config = module.config
     return getattr(config, "projection_dim", None) or config.text_config.projection_size

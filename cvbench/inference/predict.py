@@ -153,7 +153,7 @@ def _join_parts(files: list[Path], path: Path, model: Model, ds, origin: dict, t
             out.write_table(table.select(schema.names).cast(schema))
     return load_predictions(path)
 
-
+# %% ../../nbs/inference/02_predict.ipynb #feature-type
 def _feature_type(files: list[Path], k: int) -> pa.DataType:
     "Half precision, if every feature fits into it"
     parts = [np.load(f, mmap_mode="r") for f in files]

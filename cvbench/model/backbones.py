@@ -142,7 +142,7 @@ def replaced_forward(m: nn.Module) -> Any:
     f = vars(m).get("forward")
     return None if getattr(f, "__func__", None) is type(m).forward else f
 
-
+# %% ../../nbs/model/01_backbones.ipynb #root
 def _root(f: Any) -> str:
     "The package that defines a class or function; for a wrapper its own package, not that of the wrapped function"
     written = getattr(getattr(f, "__func__", f), "__globals__", {}).get("__name__")
@@ -159,7 +159,7 @@ def _describe_function(f: Any, depth: int = 0) -> list:
     cells = [c.cell_contents for c in f.__closure__ or () if c != CellType()]
     return [_describe_code(f.__code__), *(_tell(v, depth) for v in (f.__defaults__, f.__kwdefaults__, cells))]
 
-
+# %% ../../nbs/model/01_backbones.ipynb #tell
 def _tell(value: Any, depth: int) -> Any:
     "A value as plain data; only its name if that is not possible or it is nested too deeply"
     if depth < 6:

@@ -252,6 +252,8 @@ def take_parts(
 
 
 _Parts = tuple[nn.Module, nn.Module]
+
+# %% ../../nbs/model/06_partition.ipynb #halve
 _WAYS: dict[tuple, tuple[int, bool] | None] = {}  # lean and fast, for encoders checked before
 
 
@@ -259,7 +261,7 @@ def _halve(encoder: nn.Module, size: int, cut: int | None, lean: int, fast: bool
     before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, lean, fast).eval()
     return before, nn.Identity() if cut is None else Part(encoder, size, cut, None, lean, fast).eval()
 
-
+# %% ../../nbs/model/06_partition.ipynb #find-way
 @torch.no_grad()
 def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int, bool], _Parts] | tuple[None, None]:
     "The fastest way to cut that does not change the output, and its parts; raises `FloatingPointError` if the output is not finite"

@@ -155,7 +155,7 @@ def has_bfloat16(
         re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", allowed)
     )
 
-
+# %% ../../nbs/model/04_preprocessing.ipynb #settle-precision
 def settle_precision(
     precision: str,  # auto, bf16 or fp32
     device: torch.device,

@@ -319,7 +319,7 @@ class _Muon(torch.optim.Muon):
                 p.mul_(1 - lr * decay)
                 p.add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)  # match_rms_adamw
 
-
+# %% ../../nbs/model/08_pretrain.ipynb #orthogonalise
 def _orthogonalise(g: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:  # (m, n)
     "Newton-Schulz iteration (Jordan et al. 2024): about U Vᵀ for g = U S Vᵀ"
     a, b, c = coefficients

@@ -64,7 +64,11 @@ card_sections = {
         "model_card_contact": "Who can be contacted, and how?", "card_data": "",
     },
 }  # fmt: skip
+
+# %% ../../nbs/report/02_cards.ipynb #QUESTIONS
 _QUESTIONS = {name: q for fields in card_sections.values() for name, q in fields.items() if q}
+
+
 _NAMES = [name for fields in card_sections.values() for name in fields]
 
 # %% ../../nbs/report/02_cards.ipynb #write-questions
@@ -165,7 +169,7 @@ def _about_model(run: Run, trains: pd.DataFrame | None) -> dict[str, str]:
         else "",
     }
 
-
+# %% ../../nbs/report/02_cards.ipynb #CODE
 _CODE = """```python
 import cvbench as cv
 
@@ -243,7 +247,7 @@ class Field:
     source: str  # Source of the text
     question: str = ""  # Question for people, if it is open
 
-
+# %% ../../nbs/report/02_cards.ipynb #Card
 @dataclass(frozen=True)
 class Card:
     "A model card"
@@ -305,9 +309,11 @@ def _fill(name: str, section: str, question: str, given: str, auto: str, source:
 
 # %% ../../nbs/report/02_cards.ipynb #front
 _TASKS = {"classification": "image-classification", "multilabel": "image-classification"}
+
+
 _TYPES = {"macro_f1": "f1", "calibration_error": "expected_calibration_error"}
 
-
+# %% ../../nbs/report/02_cards.ipynb #front-2
 def _front(run: Run, ev: Evaluation, given: Mapping[str, str]) -> dict[str, Any]:
     m, task = run.config["model"], _TASKS.get(ev.task, ev.task)
     name, version = (ev.dataset_version or "unnamed").rpartition("@")[::2]

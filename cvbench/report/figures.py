@@ -115,7 +115,7 @@ def _dress(ax: Axes, grid: Any = "x") -> None:
         ax.grid(axis=grid, color=_INK, alpha=0.12, linewidth=0.8)
     ax.set_axisbelow(True)
 
-
+# %% ../../nbs/report/00_figures.ipynb #head
 def _head(ax: Axes, title: str, note: str = "") -> None:
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=24 if note else 10)
     ax.annotate(note, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", fontsize=8.5,

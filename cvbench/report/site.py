@@ -87,7 +87,7 @@ def _fields(node: ast.ClassDef, notes: dict[int, str]) -> Iterator[tuple[str, st
             default = ast.unparse(s.value) if s.value else ""
             yield s.target.id, ast.unparse(s.annotation), default, notes.get(s.end_lineno or s.lineno, "")
 
-
+# %% ../../nbs/report/03_site.ipynb #parameters
 def _parameters(node: ast.FunctionDef, notes: dict[int, str]) -> Iterator[tuple[str, str, str, str]]:
     a = node.args
     plain, rest = [*a.posonlyargs, *a.args], [v for v in (a.vararg, a.kwarg) if v]
@@ -106,7 +106,7 @@ def _code(text: str) -> str:
 def _ticks(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
-
+# %% ../../nbs/report/03_site.ipynb #describe
 def _describe(node: ast.FunctionDef | ast.ClassDef, notes: dict[int, str], owner: str = "") -> str:
     is_class = isinstance(node, ast.ClassDef)
     rows = list(_fields(node, notes) if isinstance(node, ast.ClassDef) else _parameters(node, notes))
@@ -238,7 +238,7 @@ def build_site(
     fresh.replace(out)
     return out
 
-
+# %% ../../nbs/report/03_site.ipynb #MARK
 _MARK = ".cvbench-site"
 
 # %% ../../nbs/report/03_site.ipynb #render-quarto

@@ -120,7 +120,7 @@ def parse_space(
             space[name] = [_parse_value(name, v.strip()) for v in values.split("|")]
     return space
 
-
+# %% ../../nbs/search/03_space.ipynb #parse-value
 def _parse_value(name: str, text: str) -> Any:
     for kind in (int, float):
         try:

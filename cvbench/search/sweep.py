@@ -146,7 +146,7 @@ def _work() -> None:
 # %% ../../nbs/search/06_sweep.ipynb #start-worker
 _work_code = "from cvbench.search.sweep import _work; _work()"
 
-
+# %% ../../nbs/search/06_sweep.ipynb #start-worker-2
 def _start_worker(job: SweepJob, number: int, workers: int) -> subprocess.Popen:
     gpus = torch.cuda.device_count() if (job.device or load_settings().device) in ("auto", "cuda") else 0
     if gpus > 1:
@@ -201,7 +201,7 @@ def _run_workers(job: SweepJob, workers: int, refresh: Callable[[dict], None]) -
             worker.kill()
             _release(worker)
 
-
+# %% ../../nbs/search/06_sweep.ipynb #release
 def _release(worker: subprocess.Popen) -> None:
     assert worker.stdin
     worker.stdin.close()

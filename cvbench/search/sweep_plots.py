@@ -64,7 +64,7 @@ def plot_importance(
     )
     return picture
 
-
+# %% ../../nbs/search/07_sweep_plots.ipynb #weigh
 def _weigh(sweep: Sweep) -> dict[str, float] | str:
     import optuna
 
@@ -127,7 +127,7 @@ def plot_parallel(
     ax.set_xlim(-0.1, len(columns) - 0.5)
     return picture
 
-
+# %% ../../nbs/search/07_sweep_plots.ipynb #place
 def _place(name: str, values: list, spec: dict[str, Any]) -> tuple[list[float], list[tuple[float, str]]]:
     "Heights in 0…1 and their ticks; a parameter that the kind of adapter does not have lies below the axis"
     known = [v for v in values if v is not None]
@@ -187,7 +187,7 @@ def plot_tradeoff(
     axes[1].legend(frameon=False, fontsize=8, loc="lower right")
     return picture
 
-
+# %% ../../nbs/search/07_sweep_plots.ipynb #find-front
 def _find_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:  # (n,) bool
     better = (cost[:, None] >= cost) & (gain[:, None] <= gain) & ((cost[:, None] > cost) | (gain[:, None] < gain))
     return np.logical_not(better.any(1))

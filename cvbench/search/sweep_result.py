@@ -77,7 +77,7 @@ def _make_table(study: Any, path: Path) -> pd.DataFrame:
     table = pd.DataFrame({k: pd.Series(v, dtype=object if None in v else None) for k, v in columns.items()})
     return table.astype({"trainable": "Int64"})
 
-
+# %% ../../nbs/search/05_sweep_result.ipynb #right
 def _right(run: Path) -> np.ndarray:
     known = read_json(run / "val.json")
     return np.array([c for _, c in sorted(zip(known["sample_ids"], known["correct"], strict=True))])

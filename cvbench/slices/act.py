@@ -70,7 +70,7 @@ def collect(
     taken = rows[:k] if space is None else rows[_spread(space[rows], doubt[rows], k)]
     return pd.DataFrame({"sample_id": ids[taken], "doubt": doubt[taken], "likeness": near[taken]})
 
-
+# %% ../../nbs/slices/10_act.ipynb #check
 def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.ndarray | None) -> None:
     "Raise `ValueError` if these arguments are not valid"
     if k < 1:
@@ -98,7 +98,7 @@ def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.
             f"{odd.sum()} images of the pool have a score that is not between 0 and 1, such as {table['score'][odd].iloc[0]}. Leave them out, or pass a pool without scores."
         )
 
-
+# %% ../../nbs/slices/10_act.ipynb #find
 def _find(slice: Slice, table: pd.DataFrame, source: Any, embeddings: np.ndarray | None) -> np.ndarray:
     "Rows of the slice; computes properties of the images if a data set lacks the columns of the rule"
     if isinstance(source, Dataset) and lacks_column(slice.where, table):
@@ -127,7 +127,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
     x = np.nan_to_num(np.asarray(x, np.float32))
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-
+# %% ../../nbs/slices/10_act.ipynb #place
 def _place(sample_id: str) -> bytes:
     return hashlib.blake2b(str(sample_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 

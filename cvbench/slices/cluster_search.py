@@ -91,7 +91,7 @@ def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) 
 
 _DEPTH = 0.3  # Weight of the distance to the points around, relative to the distance to the centre
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #texts
 def _texts(table: pd.DataFrame, column: str) -> np.ndarray:
     if column not in table:
         raise ValueError(
@@ -119,7 +119,7 @@ def _project(region: dict[str, Any], x: np.ndarray) -> np.ndarray:  # (n, q)
         )
     return x @ basis - np.asarray(region["origin"], np.float32)
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #REGION-KINDS
 REGION_KINDS = {"nearest": _nearest_scores}
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #read-embeddings
@@ -142,7 +142,7 @@ def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
         )
     return x
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #read-error
 def _read_error(error: Any, n: int) -> np.ndarray:
     e = np.asarray(error, float)
     if e.shape != (n,) or not (np.isfinite(e).all() and (e >= 0).all() and (e <= 1).all()):
@@ -163,7 +163,7 @@ class _Scan:
     count: np.ndarray  # (nodes, columns)
     errors: np.ndarray  # (nodes, columns)
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #make-scan
 def _make_scan(
     z: np.ndarray, k: int, codes: Sequence[tuple[str, Any, np.ndarray]], error: np.ndarray, rng: np.random.Generator
 ) -> _Scan:
@@ -242,7 +242,7 @@ def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) ->
         out.append((float(rate(es, ms, b)), mine, int(column[i])))
     return out
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #close
 def _close(centres: np.ndarray, own: np.ndarray) -> np.ndarray:  # (groups, groups) bool
     "Which groups are neighbours: their nearest clusters are no farther apart than usual neighbours"
     away = _kernels.distances(centres, centres) + (centres * centres).sum(1)[:, None]
@@ -320,7 +320,7 @@ class RegionFinder(_RegionFinder):
             self.candidates_ = _propose(scans, space, z, codes, table, e, self.n_slices, self.min_size)
         return self
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #propose
 def _propose(
     scans: list[_Scan],
     space: _Space,
@@ -414,7 +414,7 @@ def _vary(
         chosen.append(best)
     return sorted(chosen)
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #kinds
 _AGAIN = 0.8
 
 
@@ -491,7 +491,7 @@ class MixtureFinder(_RegionFinder):
 def _one_hot(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:  # (n, classes)
     return (values[:, None] == np.array(classes)).astype(np.float32)
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #fit-mixture-2
 def _fit_mixture(
     m: "MixtureFinder", z: np.ndarray, labels: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:  # (n, components)
@@ -510,7 +510,7 @@ def _fit_mixture(
         bound = new
     return r
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #responsibilities
 def _responsibilities(
     m: "MixtureFinder", z: np.ndarray, labels: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, float]:  # (n, components) and the mean log-likelihood
@@ -543,7 +543,7 @@ def _make_mixture(m: MixtureFinder, j: int) -> dict[str, Any]:
         "threshold": 0.5,
     }
 
-
+# %% ../../nbs/slices/01_cluster_search.ipynb #mixture-scores
 def _mixture_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) -> np.ndarray:  # (n,)
     "Probability of the component; unknown targets are ignored"
     deviation = np.maximum(unpack_array(region["deviations"]), 1e-7 * region["deviations"]["size"])

@@ -146,7 +146,7 @@ def _p_moments(effect: float, n: float, rest: float, error: np.ndarray) -> float
     tilt = (total - 2 * n) / (total - 2) * np.sqrt((total - 1) / (n * rest))
     return float(pearson3.sf(effect * rest / total / spread, (centred**3).mean() / variance**1.5 * tilt))
 
-
+# %% ../../nbs/slices/04_confirm.ipynb #check-error
 def _check_error(error: np.ndarray) -> np.ndarray:
     error = np.asarray(error, float)
     if not (np.isfinite(error).all() and ((error >= 0) & (error <= 1)).all()):
@@ -315,7 +315,7 @@ def merge(
         left, free = [i for i in strength if i != kept and i not in same], free & ~members[kept]
     return out
 
-
+# %% ../../nbs/slices/04_confirm.ipynb #strength
 def _strength(seen: pd.DataFrame) -> np.ndarray:
     return _score_z(
         0.0,

@@ -33,7 +33,7 @@ def name_rule(
     said = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in said).split())
     return said if len(said) <= width else said[: width - 1] + "…"
 
-
+# %% ../../nbs/slices/05_describe.ipynb #parse-condition
 def parse_condition(where: str) -> tuple[ast.expr | None, list[str]]:
     "A condition as a syntax tree (`None` if it is not valid), and the columns behind its `__column0__` …"
     columns = list(dict.fromkeys(re.findall(r"`([^`]+)`", where)))
@@ -68,7 +68,7 @@ def _say(node: ast.AST, columns: Sequence[str]) -> str:
         return f"{b if column_last else a}{_OPS[op]}{a if column_last else b}"
     return f"{a}{_OPS[op]}{b}"
 
-
+# %% ../../nbs/slices/05_describe.ipynb #same
 def _same(a: ast.AST, b: ast.AST) -> bool:
     return ast.dump(a) == ast.dump(b)
 
@@ -94,7 +94,7 @@ def _word(node: ast.AST, columns: Sequence[str]) -> str:
         return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
     return str(value)[:40] or "(empty)"
 
-
+# %% ../../nbs/slices/05_describe.ipynb #join-bounds
 def _join_bounds(parts: Sequence[Any]) -> list[Any]:
     "`a >= 1 and a < 3` as `1 <= a < 3`"
     out: list[Any] = []
@@ -125,7 +125,7 @@ def name_region(
     said = [_mostly(table.loc[inside, c], word) for c, word in (("target", "target"), ("pred", "taken for"))]
     return ", ".join(filter(None, said)), rule
 
-
+# %% ../../nbs/slices/05_describe.ipynb #kappa
 def _kappa(rule: RegionRule, inside: np.ndarray) -> float:
     n, a, b = len(inside), int(inside.sum()), rule.n
     both = rule.precision * b
@@ -215,7 +215,7 @@ def pick_examples(
         rows.append((ids[i], ids[near] if near is not None else None))
     return pd.DataFrame(rows, columns=["sample_id", "look_alike"], dtype=object)
 
-
+# %% ../../nbs/slices/05_describe.ipynb #as-space
 def _as_space(table: pd.DataFrame) -> np.ndarray:
     "Metadata as vectors: rows with equal values are near each other"
     own = ("sample_id", "split", "target", "pred", "score", "loss", "correct")

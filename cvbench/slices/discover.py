@@ -219,7 +219,7 @@ class _Steps:
         self.bar.set_postfix_str(text)
         self.bar.update()
 
-
+# %% ../../nbs/slices/09_discover.ipynb #default-finders
 def _default_finders(
     ev: Evaluation, seen: pd.DataFrame, columns: Sequence[str] | None, min_images: int, regions: bool
 ) -> list[tuple[Any, pd.DataFrame]]:
@@ -252,7 +252,7 @@ def _power(tried: pd.DataFrame, error: np.ndarray, keys: np.ndarray, q: float) -
         out.append({"share": share, "n": size, "effect": least if np.isfinite(least) else None})
     return out
 
-
+# %% ../../nbs/slices/09_discover.ipynb #notes
 def _notes(
     vectors: np.ndarray | None, held_out: np.ndarray, error: np.ndarray, keys: np.ndarray, group: str | None
 ) -> list[str]:
@@ -271,7 +271,7 @@ def _notes(
         ]
     return out
 
-
+# %% ../../nbs/slices/09_discover.ipynb #unused
 def _unused(finders: Sequence[Any], samples: pd.DataFrame) -> list[str]:
     "Columns with different values that no finder could use, and why"
     why = {c: w for f in finders for c, w in getattr(f, "skipped_", {}).items() if c in samples}
@@ -342,7 +342,7 @@ def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k:
     steps.bar.close()
     return SliceReport(tuple(slices), tried, a, examples, images)
 
-
+# %% ../../nbs/slices/09_discover.ipynb #is-class
 def _is_class(where: str) -> bool:
     "Whether a rule only selects one class"
     match parse_condition(where)[0]:
@@ -396,7 +396,7 @@ def _as_slice(
     ids = None if c.region is None else tuple(found.table["sample_id"][inside])
     return Slice(name, c.where, ids, c.region, evidence)
 
-
+# %% ../../nbs/slices/09_discover.ipynb #one-label
 def _one_label(values: pd.Series) -> bool:
     return len(values) > 0 and all(isinstance(v, str) for v in values)
 
@@ -417,7 +417,7 @@ def _mistakes(table: pd.DataFrame, k: int = 3) -> list[dict[str, Any]]:
     counts = Counter(zip(wrong["target"], wrong["pred"], strict=True)).most_common(k)
     return [{"target": t, "pred": p, "n": n} for (t, p), n in counts if n > 1]
 
-
+# %% ../../nbs/slices/09_discover.ipynb #pictures
 def _pictures(found: _Found, slices: Sequence[Slice], ds: Dataset | None, k: int) -> tuple[dict, dict[str, bytes]]:
     seen, examples = found.table.set_index("sample_id", drop=False), {}
     for s in slices:

@@ -57,7 +57,7 @@ class Entry:
         "Reason why it is accepted; empty if it is not"
         return str({e["event"]: e for e in self.events}["accepted"]["reason"]) if self.status == "accepted" else ""
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #STATUSES
 _STATUSES = ("still open", "came back", "fixed", "unclear")
 
 # %% ../../nbs/slices/06_ledger.ipynb #Ledger
@@ -180,7 +180,7 @@ def load_ledger(
         )
     return _fold(path, lines)
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #split-lines
 def _split_lines(content: bytes) -> tuple[list[bytes], bytes]:
     "Complete lines, and the incomplete one at the end"
     *lines, last = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -246,7 +246,7 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     _check_values(event)
     return event
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #refuse
 def _refuse(name: str):
     raise ValueError(f"it holds {name}, which is not JSON; write null")
 
@@ -267,7 +267,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "split": ("a name, or a list of names", _is_split),
 }
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #check-values
 def _check_values(values: Mapping[str, Any]) -> None:
     "Raise `ValueError` if a value has the wrong type"
     for key, (what, fits) in _VALUES.items():
@@ -291,7 +291,7 @@ def _as_slice(event: Mapping[str, Any]) -> Slice:
         _check_region(given["region"])
     return Slice(event["name"], **given)
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #check-region
 def _check_region(region: dict[str, Any]) -> None:
     "Raise `ValueError` if the region cannot be evaluated; regions of unknown kind use only their `ids`"
     if (kind := region.get("kind")) is None or (isinstance(kind, str) and kind not in REGION_KINDS):
@@ -325,7 +325,7 @@ def _locked(path: Path, patience: float = 30.0) -> Iterator[int]:  # seconds
             )
         time.sleep(0.02)
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #lock
 def _lock(fd: int) -> bool:
     try:
         import fcntl
@@ -363,7 +363,7 @@ def append_events(path: Path, make: Callable[[Ledger], list[dict[str, Any]]]) ->
             raise
     return after
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #set-aside
 def _set_aside(path: Path, fd: int, rest: bytes, size: int) -> None:
     with open(path.with_name(path.name + ".rest"), "ab") as file:
         file.write(rest + b"\n")
@@ -410,7 +410,7 @@ def add_slices(
 
     return append_events(ledger_path(data, folder), make)
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #timestamp
 def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -435,7 +435,7 @@ def reopen_slice(
     "Withdraw an acceptance"
     return _say(name, data, folder, {"event": "reopened"})
 
-
+# %% ../../nbs/slices/06_ledger.ipynb #say
 def _say(name: str, data: str, folder: Any, event: dict[str, Any]) -> Ledger:
     def make(ledger: Ledger) -> list[dict[str, Any]]:
         return [{**event, "time": timestamp(), "name": ledger[name].name}]

@@ -112,7 +112,7 @@ def check_ledger(
         )
     return LedgerCheck(pd.DataFrame(rows, columns=_COLUMNS), data, ev.model_id)
 
-
+# %% ../../nbs/slices/07_ledger_check.ipynb #COLUMNS
 _COLUMNS = [
     "name",
     "status",
@@ -130,7 +130,7 @@ _COLUMNS = [
     "note",
 ]
 
-
+# %% ../../nbs/slices/07_ledger_check.ipynb #is-news
 def _is_news(ledger: Ledger, row: Mapping[str, Any], ev: Evaluation) -> bool:
     checks = [e for e in ledger[row["name"]].events if e["event"] == "checked"]
     return row["status"] != "not judged" and all(e.get("predictions") != ev.predictions_id for e in checks)
@@ -191,7 +191,7 @@ def with_properties(
             notes.append(f"Properties of the images could not be computed: {e}")
         return table
 
-
+# %% ../../nbs/slices/07_ledger_check.ipynb #lacks-column
 def lacks_column(where: str, table: pd.DataFrame) -> bool:
     "Whether a rule uses a column that the table does not have"
     names = re.findall(r"`([^`]+)`", where)
@@ -229,7 +229,7 @@ def _rows_now(
         )
     return table[keep].reset_index(drop=True), inside
 
-
+# %% ../../nbs/slices/07_ledger_check.ipynb #splits
 def _splits(names: str | Iterable[Any]) -> set[str]:
     "Set of split names, also from one text that lists them"
     each = [names] if isinstance(names, str) else names
@@ -287,7 +287,7 @@ class _Earlier:
             return None, f"The predictions of the first model cannot be paired: {e}"
         return (float(row["difference"]), float(row["low"]), float(row["high"])), ""
 
-
+# %% ../../nbs/slices/07_ledger_check.ipynb #targets
 def _targets(p: Predictions) -> dict[str, str | frozenset[str] | None]:  # By `sample_id`
     values = p.table["target"].to_pylist()
     each = (t if t is None or isinstance(t, str) else frozenset(t) for t in values)

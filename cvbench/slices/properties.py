@@ -63,7 +63,7 @@ def measure_image(
     values = dict(zip(_PIXELS, _measure(data, max_megapixels), strict=True))
     return {**values, "hue": _HUES[int(values["hue"])]}
 
-
+# %% ../../nbs/slices/03_properties.ipynb #measure
 def _measure(data: bytes, max_megapixels: float) -> list[float]:
     image = _small(data, max_megapixels)
     rgb, hsv = np.asarray(image, float), np.asarray(image.convert("HSV"), float)
@@ -163,7 +163,7 @@ def open_properties(ds: Dataset) -> tuple[LazyArray, np.ndarray]:
 def _limit(ds: Dataset) -> float:
     return ds.info.get("max_megapixels", 100)
 
-
+# %% ../../nbs/slices/03_properties.ipynb #read
 def _read(ds: Dataset, rows: np.ndarray) -> list[bytes | str]:
     "Encoded images, or the reason why one cannot be read"
     try:

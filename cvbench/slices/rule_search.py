@@ -91,7 +91,7 @@ _Coded = tuple[
 def _holds(column: pd.Series, text: str) -> np.ndarray:  # (n,) bool
     return match_rows(column.to_frame(), text)
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #ordered-2
 def _ordered(column: pd.Series, name: str, edges: Sequence[str], exact: bool) -> _Coded:
     "`edges` are the starts of groups; `exact` means that they are all the values"
     starts = list(edges) if exact else ["", *edges]
@@ -120,7 +120,7 @@ def _is_running(values: np.ndarray) -> bool:
     gap = np.linspace(0, 1, len(unique)) - (unique - unique[0]) / np.ptp(unique)
     return bool(np.abs(gap).max() < 1.6 / math.sqrt(len(unique)))
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #numbers-2
 def _numbers(column: pd.Series, name: str, bins: int, asked: bool) -> _Coded | str:
     there = column.dropna()
     values = there.to_numpy(float)
@@ -147,7 +147,7 @@ def _pick(counts: np.ndarray, values: Any, n: int, min_size: int, most: int) -> 
     kept = [(i, t) for i, t in texts if t]
     return ([i for i, _ in kept], [t for _, t in kept]) if kept else "no value can be written in a condition"
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #categories-2
 def _categories(column: pd.Series, name: str, min_size: int, most: int) -> _Coded | str:
     places, values = pd.factorize(column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column)
     picked = _pick(np.bincount(places[places >= 0], minlength=len(values)), values, len(column), min_size, most)
@@ -205,7 +205,7 @@ def _code(
         coded = _categories(column, name, min_size, most)
     return coded if isinstance(coded, str) else (None, _with_missing(column, missing, name, coded))
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #with-missing
 def _with_missing(column: pd.Series, missing: np.ndarray, name: str, coded: _Coded) -> _Coded:
     codes, width, conditions = coded
     said = [t for t in (f"{name} in [None]", f"not {name} == {name}") if (_holds(column, t) == missing).all()]
@@ -215,7 +215,7 @@ def _with_missing(column: pd.Series, missing: np.ndarray, name: str, coded: _Cod
 # %% ../../nbs/slices/02_rule_search.ipynb #read-columns
 _OWN = ("sample_id", "split", "score", "scores", "loss", "correct", "kind", "slice", "uri", "image")
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #read-columns-2
 def read_columns(
     table: pd.DataFrame,  # One row for each image, such as `Evaluation.samples`
     columns: Sequence[str] | None = None,  # Columns to use; by default all except ids, scores and results of the model
@@ -282,7 +282,7 @@ def find_conditions(
     frame = pd.DataFrame(rows, columns=["where", "conditions", "n", "error", "score"])
     return frame.astype({"where": str, "conditions": int, "n": int, "error": float, "score": float})
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #text
 def _text(columns: Sequence[Column], conditions: Sequence[tuple[int, int]]) -> str:
     return " and ".join(columns[p].texts[c] for p, c in conditions)
 
@@ -395,7 +395,7 @@ def _simplest(
         conditions = max(options, key=lambda o: options[o])
     return conditions
 
-
+# %% ../../nbs/slices/02_rule_search.ipynb #simpler
 def _simpler(columns: list[Column], conditions: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[int, int], ...]]:
     "Conditions without one of them, or with one range opened on one side"
     for at, (p, c) in enumerate(conditions):

@@ -100,7 +100,7 @@ def _sentences(r: SliceReport) -> list[str]:
         rate += f" {wide} only just passed the test: the intervals allow for the selection of slices, and here reach below zero."
     return [first, *([rate] if k else []), *([_power_sentence(a)] if a["power"] else []), *a["notes"]]
 
-
+# %% ../../nbs/slices/08_slice_report.ipynb #power-sentence
 def _power_sentence(a: Mapping[str, Any]) -> str:
     seen = [
         f"{100 * p['effect']:{'.0f' if p['effect'] >= 0.01 else '.1g'}} points at {100 * p['share']:g} % of the images ({p['n']})"
@@ -167,7 +167,7 @@ def _as_html(r: SliceReport) -> str:
     more = f"<details><summary class='soft'>{counted}</summary>{all_tried}</details>" if all_tried else ""
     return f"{_page.STYLE}<div class='cvs'>{said}{''.join(cards)}{more}</div>"
 
-
+# %% ../../nbs/slices/08_slice_report.ipynb #mistakes-line
 def _mistakes_line(e: Mapping[str, Any]) -> str:
     said = ", ".join(
         f"{_page.clean(m['target'], 60)} taken for {_page.clean(m['pred'], 60)} ({m['n']})"
@@ -200,7 +200,7 @@ def _save(r: SliceReport, path: str | os.PathLike) -> Path:
         },
     )
 
-
+# %% ../../nbs/slices/08_slice_report.ipynb #load
 def _load(path: str | os.PathLike) -> SliceReport:
     d = read_json(path)
     if not (isinstance(d, dict) and d.get("cvbench") == "slices"):

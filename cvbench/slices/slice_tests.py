@@ -82,7 +82,7 @@ class Judgement:
                 f"{f' ({self.about})' if self.about else ''}; asked for are at least {100 * self.at_least:.1f} %. "
                 f"Wrong: {', '.join(self.wrong[:10]) or 'none'}{' …' if len(self.wrong) > 10 else ''}")  # fmt: skip
 
-
+# %% ../../nbs/slices/11_slice_tests.ipynb #judge-slice-2
 def judge_slice(
     part: Slice,
     preds: Predictions,
@@ -128,7 +128,7 @@ def save_slice_test(
         new.write_text(text, encoding="utf-8")
     return path
 
-
+# %% ../../nbs/slices/11_slice_tests.ipynb #literal
 def _literal(part: Slice) -> str:
     ids = "" if part.ids is None else "    ids=(\n" + "".join(f"        {i!r},\n" for i in part.ids) + "    ),\n"
     where = f"    where={part.where!r},\n" if part.where else ""

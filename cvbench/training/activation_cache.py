@@ -79,7 +79,7 @@ def count_flops(
         _FLOPS[key] = _count_flops(split, size)
     return _FLOPS[key]
 
-
+# %% ../../nbs/training/02_activation_cache.ipynb #count-flops-2
 def _count_flops(split: Split, size: int) -> tuple[float, float]:
     was, device = split.after.training, next(split.before.parameters(), torch.zeros(1)).device
     if not split.frozen:

@@ -100,7 +100,7 @@ class _Average(nn.Module):
         finally:
             _copy(last, self.own)
 
-
+# %% ../../nbs/training/04_train.ipynb #copy
 @torch.no_grad()
 def _copy(values: Iterable[torch.Tensor], to: Iterable[torch.Tensor]) -> None:
     for value, t in zip(values, to, strict=True):
