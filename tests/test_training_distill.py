@@ -257,7 +257,7 @@ def place(store):
     "Epoch and step of the last checkpoint of the student"
     for file in store.glob("runs/*distilled*/checkpoint.safetensors"):
         try:
-            with safe_open(file, "pt") as f:
+            with safe_open(file, "np") as f:
                 at = json.loads(f.metadata()["progress"])
                 return at["epoch"], at["step"]
         except OSError:

@@ -169,7 +169,7 @@ def place(store):
     "Epoch and step of the checkpoint"
     for file in store.glob("runs/*/checkpoint.safetensors"):
         try:
-            with safe_open(file, "pt") as f:
+            with safe_open(file, "np") as f:
                 at = json.loads(f.metadata()["progress"])
                 return at["epoch"], at["step"]
         except OSError:

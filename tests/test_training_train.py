@@ -97,7 +97,7 @@ def _epoch_of(file):
     from safetensors import safe_open
 
     try:
-        with safe_open(file, "pt") as f:
+        with safe_open(file, "np") as f:
             return json.loads(f.metadata()["progress"])["epoch"]
     except (FileNotFoundError, OSError):
         return -1
