@@ -22,17 +22,34 @@ app = typer.Typer(
 )  # fmt: skip
 
 _Run = Annotated[str, typer.Argument(help="Run id, or its folder.")]
+_Data = Annotated[str, typer.Argument(help="Data set such as parts@v3.")]
+_Name = Annotated[str | None, typer.Option(help="Name of the data set; the folder's name by default.")]
 _Split = Annotated[str, typer.Option(help="Split to work on.")]
 _Group = Annotated[str | None, typer.Option(help="Column that groups dependent images, such as patient or track.")]
 _Format = Annotated[str | None, typer.Option(help="folder, manifest, coco, voc, yolo or hf; recognised by default.")]
 _Backbone = Annotated[str | None, typer.Option(help="timm or transformers name, local folder, pocket_vit.")]
 _Adapter = Annotated[str, typer.Option(help="probe, lora, dora, ia3, prompt or full.")]
+_Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
+_Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")]
+
+# %% ../../nbs/cli/00_main.ipynb #preset-options
 _Recommended = Annotated[
     str | None, typer.Option("--adapter", help="probe, lora, dora, ia3, prompt or full; from the preset by default.")
 ]
-_Budget = Annotated[str | None, typer.Option(help="Use the best preset that fits a time such as 90s, 2min or 1h.")]
+_Rank = Annotated[int | None, typer.Option(help="Rank of LoRA and DoRA; 8 by default.")]
 _Blocks = Annotated[int | None, typer.Option(help="Number of final blocks to adapt; all by default.")]
-_Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
+_Budget = Annotated[str | None, typer.Option(help="Use the best preset that fits a time such as 90s, 2min or 1h.")]
+_Passes = Annotated[int | None, typer.Option(help="Passes over the training images; from the preset by default.")]
+_Views = Annotated[int | None, typer.Option(help="Number of recurring views per image; 0 draws a new view every time.")]
+_Cache = Annotated[str | None, typer.Option(help="Activation cache for frozen blocks: auto, fp16, fp32 or off.")]
+_Space = Annotated[
+    str | None, typer.Option(help="Search space such as 'lr=1e-4:1e-2,blocks=1|2|all'; blocks, r and lr by default.")
+]
+_Partly = Annotated[
+    str, typer.Argument(help="Data set such as parts@v3; with one class per image, some images may be unlabelled.")
+]
+_Pretrained = Annotated[bool, typer.Option(help="Start from the student's pretrained weights, not from random ones.")]
+_Param = Annotated[list[str] | None, typer.Option("--param", "-p", help="Parameter as name=value; repeat for more.")]
 
 # %% ../../nbs/cli/00_main.ipynb #adapter
 def _adapter(kind: str | None, r: int | None, blocks: int | None) -> Any:
@@ -43,9 +60,9 @@ def _adapter(kind: str | None, r: int | None, blocks: int | None) -> Any:
     if kind is None and r is None and blocks is None:
         return None
     kind = "lora" if kind is None else kind
-    known = {f.name for f in fields(adapters[kind])} if kind in adapters else set()
     options = {k: v for k, v in {"r": r, "blocks": blocks}.items() if v is not None}
-    if foreign := set(options) - known if kind in adapters else set():
+    known = {f.name for f in fields(adapters[kind])} if kind in adapters else set(options)
+    if foreign := set(options) - known:
         raise ValueError(
             f"the adapter {kind!r} has no {', '.join(sorted(foreign))}. It takes {', '.join(sorted(known)) or 'no options'}."
         )
@@ -63,30 +80,20 @@ def demo() -> None:
 @app.command()
 def run(
     source: Annotated[str, typer.Argument(help="Folder or file of images, or a data set such as parts@v3.")],
-    name: Annotated[str | None, typer.Option(help="Name of the data set; the folder's name by default.")] = None,
+    name: _Name = None,
     format: _Format = None,
     backbone: _Backbone = None,
     adapter: _Recommended = None,
-    r: Annotated[int | None, typer.Option(help="Rank of LoRA and DoRA; 8 by default.")] = None,
+    r: _Rank = None,
     blocks: _Blocks = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images; from the preset by default.")
-    ] = None,
+    epochs: _Passes = None,
     budget: _Budget = None,
 ) -> None:
     "Run all steps on your own images: ingest, adapt, predict, evaluate, publish."
     from cvbench.flows.walk import walk
 
-    walk(
-        source,
-        name,
-        format=format,
-        backbone=backbone,
-        adapter=_adapter(adapter, r, blocks),
-        budget=budget,
-        say=typer.echo,
-        **({} if epochs is None else {"epochs": epochs}),
-    )
+    given = {"adapter": _adapter(adapter, r, blocks)} | ({} if epochs is None else {"epochs": epochs})
+    walk(source, name, format=format, backbone=backbone, budget=budget, say=typer.echo, **given)
 
 # %% ../../nbs/cli/00_main.ipynb #ingest
 @app.command()
@@ -94,7 +101,7 @@ def ingest(
     source: Annotated[
         str, typer.Argument(help="Folder or file: class folders, CSV, Parquet, COCO, VOC, YOLO, datasets.")
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the data set; the folder's name by default.")] = None,
+    name: _Name = None,
     format: _Format = None,
     images: Annotated[
         str, typer.Option(help="bytes stores the images in the data set, reference stores the paths of the files.")
@@ -117,29 +124,23 @@ def log(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> Non
 # %% ../../nbs/cli/00_main.ipynb #adapt
 @app.command()
 def adapt(
-    data: Annotated[str, typer.Argument(help="Data set such as parts@v3.")],
+    data: _Data,
     backbone: _Backbone = None,
     adapter: _Recommended = None,
-    r: Annotated[int | None, typer.Option(help="Rank of LoRA and DoRA; 8 by default.")] = None,
+    r: _Rank = None,
     blocks: _Blocks = None,
     budget: _Budget = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images; from the preset by default.")
-    ] = None,
+    epochs: _Passes = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; from the preset by default.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, light or strong.")] = None,
-    views: Annotated[
-        int | None, typer.Option(help="Number of recurring views per image; 0 draws a new view every time.")
-    ] = None,
-    cache: Annotated[
-        str | None, typer.Option(help="Activation cache for frozen blocks: auto, fp16, fp32 or off.")
-    ] = None,
+    views: _Views = None,
+    cache: _Cache = None,
     balance: Annotated[str | None, typer.Option(help="none, loss or sampler.")] = None,
     patience: Annotated[int | None, typer.Option(help="Number of epochs without improvement before stopping.")] = None,
     framing: Annotated[
         str, typer.Option(help="Resize mode: auto uses whole images if validation favours it; own is the backbone's.")
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    seed: _Seed = 0,
     dry: Annotated[
         bool, typer.Option("--estimate", help="Print an estimate of time, memory and disk space; do nothing else.")
     ] = False,
@@ -150,15 +151,7 @@ def adapt(
     from cvbench.search.presets import adapt as adapt_to
     from cvbench.search.presets import choose
 
-    given = {
-        "epochs": epochs,
-        "lr": lr,
-        "augment": augment,
-        "views": views,
-        "cache": cache,
-        "balance": balance,
-        "patience": patience,
-    }
+    given = dict(epochs=epochs, lr=lr, augment=augment, views=views, cache=cache, balance=balance, patience=patience)
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None} | {"seed": seed, "budget": budget}
     options |= {"adapter": _adapter(adapter, r, blocks), "framing": framing}
     ds = checkout(data)
@@ -170,17 +163,26 @@ def adapt(
     typer.echo(what_trains(model).to_string(index=False))
     typer.echo(f"{done.id}  {done.summary}")
 
+# %% ../../nbs/cli/00_main.ipynb #run-sweep
+def _sweep(backbone: str | None, data: str, space: str | None, adapter: str, plan: dict[str, Any]) -> None:
+    from cvbench.data.versions import checkout
+    from cvbench.search.space import parse_space
+    from cvbench.search.sweep import sweep
+    from cvbench.search.sweep_plots import write_page
+
+    ds, within = checkout(data), parse_space(space) if space else None
+    found = sweep(backbone, ds, within, adapter=_adapter(adapter, None, None), **plan)
+    typer.echo(found)
+    typer.echo(write_page(found))
+
 # %% ../../nbs/cli/00_main.ipynb #sweep
 @app.command()
 def sweep(
-    data: Annotated[str, typer.Argument(help="Data set such as parts@v3.")],
+    data: _Data,
     backbone: _Backbone = None,
     trials: Annotated[int, typer.Option(help="Number of trials, including the default.")] = 16,
     epochs: _Epochs = 10,
-    space: Annotated[
-        str | None,
-        typer.Option(help="Search space such as 'lr=1e-4:1e-2,blocks=1|2|all'; blocks, r and lr by default."),
-    ] = None,
+    space: _Space = None,
     adapter: _Adapter = "lora",
     pruner: Annotated[str, typer.Option(help="median, halving or none.")] = "median",
     workers: Annotated[int, typer.Option(help="Number of parallel processes.")] = 1,
@@ -188,49 +190,42 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
 ) -> None:
     "Try many recipes and adapters; says whether any is better than the default."
-    from cvbench.data.versions import checkout
-    from cvbench.search.space import parse_space
-    from cvbench.search.sweep import sweep as run_sweep
-    from cvbench.search.sweep_plots import write_page
+    plan = dict(trials=trials, epochs=epochs, pruner=pruner, workers=workers, name=name, seed=seed)
+    _sweep(backbone, data, space, adapter, plan)
 
-    found = run_sweep(
-        backbone, checkout(data), parse_space(space) if space else None, trials=trials, epochs=epochs,
-        adapter=_adapter(adapter, None, None), pruner=pruner, workers=workers, name=name, seed=seed,
-    )  # fmt: skip
-    typer.echo(found)
-    typer.echo(write_page(found))
+# %% ../../nbs/cli/00_main.ipynb #student
+def _teacher_and_student(run: str, student: str, ds: Any, pretrained: bool, seed: int) -> tuple[Any, Any]:
+    from dataclasses import replace
+
+    from cvbench.model.adapters import FullFineTune
+    from cvbench.model.backbones import create_backbone, reframe
+    from cvbench.model.models import create_model, load_model
+
+    teacher = load_model(run)
+    backbone, seen = create_backbone(student, pretrained=pretrained, seed=seed), teacher.backbone.transform
+    if backbone.transform.squash != seen.squash:  # both must see the same part of an image
+        backbone = reframe(backbone, replace(backbone.transform, squash=seen.squash, crop=seen.crop))
+    return teacher, create_model(backbone, ds, adapter=FullFineTune(), seed=seed)
 
 # %% ../../nbs/cli/00_main.ipynb #distill
 @app.command()
 def distill(
     run: _Run,
-    data: Annotated[
-        str, typer.Argument(help="Data set such as parts@v3; with one class per image, some images may be unlabelled.")
-    ],
+    data: _Partly,
     student: Annotated[str, typer.Option(help="timm or transformers name, local folder.")] = "pocket_vit",
-    pretrained: Annotated[
-        bool, typer.Option(help="Start from the student's pretrained weights, not from random ones.")
-    ] = True,
+    pretrained: _Pretrained = True,
     epochs: _Epochs = 10,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     augment: Annotated[str, typer.Option(help="none, light or strong.")] = "light",
     alpha: Annotated[float, typer.Option(help="Weight of the teacher in the loss; the labels have the rest.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    seed: _Seed = 0,
 ) -> None:
     "Distil the model of a run into a small backbone; prints the id of the student's run."
-    from dataclasses import replace
-
     from cvbench.data.versions import checkout
-    from cvbench.model.adapters import FullFineTune
-    from cvbench.model.backbones import create_backbone, reframe
-    from cvbench.model.models import create_model, load_model
     from cvbench.training.distill import distill as run_distill
 
-    ds, teacher = checkout(data), load_model(run)
-    backbone, seen = create_backbone(student, pretrained=pretrained, seed=seed), teacher.backbone.transform
-    if backbone.transform.squash != seen.squash:  # both must see the same part of an image
-        backbone = reframe(backbone, replace(backbone.transform, squash=seen.squash, crop=seen.crop))
-    model = create_model(backbone, ds, adapter=FullFineTune(), seed=seed)
+    ds = checkout(data)
+    teacher, model = _teacher_and_student(run, student, ds, pretrained, seed)
     done = run_distill(teacher, model, ds, epochs=epochs, lr=lr, augment=augment, alpha=alpha, seed=seed)
     typer.echo(f"{done.id}  {done.summary}")
 
@@ -369,34 +364,36 @@ def _data_of(source: str, split: str) -> str:
         raise ValueError(f"the predictions of {source} name no data set, so they have no ledger. Pass the data set.")
     return data
 
+# %% ../../nbs/cli/00_main.ipynb #parameters
+def _parameters(given: list[str]) -> dict[str, Any]:
+    from cvbench.core.runs import load_run
+
+    pairs = [p.partition("=") for p in given]
+    if wrong := [k for k, eq, _ in pairs if not eq]:
+        raise ValueError(f"parameter {wrong[0]!r} has no value. Write -p {wrong[0]}=value.")
+    values: dict[str, Any] = {k: v for k, _, v in pairs}
+    return values | {"run": load_run(values["run"]).id} if "run" in values else values
+
 # %% ../../nbs/cli/00_main.ipynb #report
 @app.command()
 def report(
     name: Annotated[
         str | None, typer.Argument(help="A notebook in reports/, or the path of your own; all in reports/ by default.")
     ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="Parameter as name=value; repeat for more.")
-    ] = None,
+    param: _Param = None,
     out: Annotated[str | None, typer.Option(help="HTML file to write.")] = None,
 ) -> None:
     "Render a report, or all reports of the latest run, to self-contained HTML files; prints the paths."
     from cvbench.core.runs import load_run
     from cvbench.report.runner import list_reports, render_report
 
-    pairs = [p.partition("=") for p in param or []]
-    if wrong := [k for k, eq, _ in pairs if not eq]:
-        raise ValueError(f"parameter {wrong[0]!r} has no value. Write -p {wrong[0]}=value.")
-    values: dict[str, Any] = {k: v for k, _, v in pairs}
-    if "run" in values:
-        values["run"] = load_run(values["run"]).id
-    if name:
-        typer.echo(render_report(name, out=out, **values))
-        return
-    if out:
+    values = _parameters(param or [])
+    if out and not name:
         raise ValueError("--out names one file, but all reports are to be rendered. Name a report.")
-    values.setdefault("run", load_run("latest").id)
-    for each in list_reports():
+    if not name:
+        values.setdefault("run", load_run("latest").id)
+    values |= {"out": out} if out else {}
+    for each in [name] if name else list_reports():
         typer.echo(render_report(each, **values))
 
 # %% ../../nbs/cli/00_main.ipynb #card
