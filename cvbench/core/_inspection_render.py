@@ -21,15 +21,6 @@ CAMERAS = ("A", "B", "C")
 DEFECTS = ("scratch", "dent", "stain", "crack", "missing_hole")
 
 _SS = 2  # supersampling factor
-_SAME_PART = {
-    "serial": "",
-    "exposure": 0.0,
-    "blur": 0.0,
-    "occluder": 0.0,
-    "shift": 0.0,
-    "drift": False,
-    "frame_seed": (),
-}
 
 
 class _Material(NamedTuple):
@@ -160,10 +151,7 @@ def _belt(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     wear = np.hstack([_smooth_noise(rng, n, 3, 4), _smooth_noise(rng, n, 3, 4)])
     for k in range(n // 8):  # blend the two halves and the ends of the belt
         t = k / (n // 8)
-        wear[:, n - 1 - k] *= t
-        wear[:, n + k] *= t
-        wear[:, k] *= t
-        wear[:, 2 * n - 1 - k] *= t
+        wear[:, [n - 1 - k, n + k, k, 2 * n - 1 - k]] *= t
     grain = rng.standard_normal((n, 2 * n))
     albedo = 0.055 + 0.012 * wear + 0.005 * grain + 0.010 * np.clip(weave, 0, 1)
     for _ in range(26):  # scuffs along the direction of travel
@@ -211,9 +199,8 @@ def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r:
         wave = np.clip(1.6 * np.sin(teeth * np.arctan2(v, u)), -1, 1)
         relief = 0.020 * (_step(r, 0.26 * scale, 0.02) + 1 - _step(r, 0.125 * scale, 0.02))
         holes = _ring(int(rng.integers(5, 7)), 0.190 * scale, 0.054 * scale)
-        return _Geometry(
-            (r - np.float32(radius - 0.024) - 0.024 * wave) * 0.8, holes, 0.07 * scale, relief, 0.020, 0.05
-        )
+        outline = (r - np.float32(radius - 0.024) - 0.024 * wave) * 0.8
+        return _Geometry(outline, holes, 0.07 * scale, relief, 0.020, 0.05)
     if part == "flange":
         radius = 0.355 * scale
         relief = 0.030 * (1 - _step(r, 0.185 * scale, 0.03)) + 0.006 * _step(r, 0.315 * scale, 0.012)
@@ -236,11 +223,14 @@ def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r:
     if part == "cap":
         radius = 0.345 * scale
         knurl = np.sin(int(rng.integers(40, 52)) * np.arctan2(v, u))
-        relief = 0.10 * np.clip(1 - np.square(r / np.float32(radius)), 0, 1) - 0.018 * (
-            1 - _step(r, 0.075 * scale, 0.02)
-        )
+        relief = 0.10 * np.clip(1 - np.square(r / np.float32(radius)), 0, 1)
+        relief = relief - 0.018 * (1 - _step(r, 0.075 * scale, 0.02))
         holes = _ring(int(rng.integers(5, 8)), 0.20 * scale, 0.050 * scale)
         return _Geometry(r - np.float32(radius) - 0.006 * knurl, holes, 0.0, relief, 0.030, 0.06)
+    return _board(rng, scale, u, v)
+
+
+def _board(rng: np.random.Generator, scale: float, u: np.ndarray, v: np.ndarray) -> _Geometry:
     a, b, n = 0.345 * scale, rng.uniform(0.28, 0.32) * scale, len(u)
     relief, chips, legs = np.zeros_like(u), np.zeros_like(u), np.zeros_like(u)
     for cx, cy, w, h in (
@@ -257,13 +247,10 @@ def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r:
         comb = np.where(np.abs(dv) < np.float32(h * scale), np.sin(dv * np.float32(230)), -1) > 0
         legs = np.maximum(legs, (comb & (np.abs(du) < np.float32(w * scale + 0.022))).astype(np.float32))
     legs *= 1 - chips
-    holes = [(sx * (a - 0.062), sy * (b - 0.062), 0.042 * scale) for sx in (-1.0, 1.0) for sy in (-1.0, 1.0)]
-    holes += [(0.0, sy * (b - 0.062), 0.042 * scale) for sy in (-1.0, 1.0)]
+    holes = [(sx * (a - 0.062), sy * (b - 0.062), 0.042 * scale) for sx in (-1.0, 1.0, 0.0) for sy in (-1.0, 1.0)]
     for hx, hy, hr in holes:
-        legs = np.maximum(
-            legs,
-            _cover(np.sqrt(np.square(u - np.float32(hx)) + np.square(v - np.float32(hy))) - np.float32(hr + 0.016), n),
-        )
+        q = np.sqrt(np.square(u - np.float32(hx)) + np.square(v - np.float32(hy)))
+        legs = np.maximum(legs, _cover(q - np.float32(hr + 0.016), n))
     return _Geometry(_box_distance(u, v, a, b, 0.03), holes, 0.0, relief, 0.010, 0.03, chips, legs)
 
 
@@ -503,9 +490,8 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
     if scene.defect == "stain":
         return _stains(rng, pose, solid, cover, scene.material)
     if scene.defect == "scratch":
-        lines = [
-            _strokes(n, [(p + centre, w)]) for p, w in (_scratch(rng, solid) for _ in range(int(rng.integers(2, 4))))
-        ]
+        paths = [_scratch(rng, solid) for _ in range(int(rng.integers(2, 4)))]
+        lines = [_strokes(n, [(p + centre, w)]) for p, w in paths]
         shine, k = np.maximum.reduce(lines), max(1, n // 96)
         flank = np.clip(np.roll(shine, (-k, -k), (0, 1)) - shine, 0, 1)
         return _Damage([line * cover for line in lines], 0.010 * shine, shine=shine, flank=flank)
@@ -517,9 +503,8 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
     q = np.sqrt(np.square(pose.u - x) + np.square(pose.v - y))
     cross = _cover(np.minimum(np.abs(pose.u - x), np.abs(pose.v - y)) - 0.006, n)
     blue = _cover(q - 1.15 * radius, n)
-    return _Damage(
-        [(q < 1.15 * radius) * cover], dark=blue, tint=_mix((0.02, 0.14, 0.62), (0.80, 0.82, 0.85), cross), matt=0.85
-    )
+    tint = _mix((0.02, 0.14, 0.62), (0.80, 0.82, 0.85), cross)
+    return _Damage([(q < 1.15 * radius) * cover], dark=blue, tint=tint, matt=0.85)
 
 
 def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -575,28 +560,21 @@ def _ground(scene: Scene, pose: _Pose, cover: np.ndarray, plate: np.ndarray) -> 
     return belt + rail * (0.10 + 0.10 * np.cos((side - 0.489) * 190) - belt)
 
 
-def _gripper(
-    scene: Scene, pose: _Pose, marks: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _gripper(scene: Scene, pose: _Pose, marks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
     "Coverage by a gripper's finger, its grey light, the light on its pad, and the share of light in its shadow"
     rng, light, n = _draws(scene, 6), _LIGHT[scene.light], len(pose.x)
     (cx, _), side, tip = pose.centre, (-1.0 if rng.random() < 0.5 else 1.0), scene.occluder - 0.5
     if marks:  # comes in on the side away from the defect
         side = -1.0 if (marks[0] * pose.px).sum() > 0 else 1.0
-    d = _box_distance(
-        pose.x - (cx + side * rng.uniform(0.16, 0.26)), pose.y - (tip - 0.5), rng.uniform(0.05, 0.065), 0.5, 0.03
-    )
+    x = pose.x - (cx + side * rng.uniform(0.16, 0.26))
+    d = _box_distance(x, pose.y - (tip - 0.5), rng.uniform(0.05, 0.065), 0.5, 0.03)
     grip = np.clip(0.5 - d * (0.35 * n), 0, 1)
     rounded = 0.04 * (1 - np.square(1 - np.clip(d * (-1 / 0.04), 0, 1)))
     lambert, spec, _ = _light_up(*_slope(rounded, n), pose.x, pose.y, pose.lamp, 4)
     k = round(0.03 * n)
     left = 1 - 0.55 * _blur8(_moved(grip, k, k), 0.02 * n)
-    return (
-        grip,
-        0.05 * (light.ambient + lambert) + 0.10 * spec,
-        _step(pose.y, tip - 0.075, 0.01) * (light.ambient + lambert),
-        left,
-    )
+    lit = light.ambient + lambert
+    return grip, 0.05 * lit + 0.10 * spec, _step(pose.y, tip - 0.075, 0.01) * lit, left
 
 
 def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:

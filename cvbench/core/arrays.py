@@ -104,46 +104,56 @@ def open_array(
 ) -> LazyArray | str:  # The array, or the reason it cannot be cached
     "Open the cached array of a key, or create an empty one"
     settings = load_settings()
-    folder = Path(folder or settings.store / "cache")
     about = {"kind": kind, "key": key, "rows": rows, "shape": list(shape), "dtype": dtype}
-    path, size = folder / f"{kind}-{fingerprint(about)}", array_bytes(rows, shape, dtype)
-    if not _is_whole(path, about, rows, shape, dtype):
-        budget = settings.cache_gb * 1e9 if budget is None else budget
-        if size > budget:
-            return f"it needs {size / 1e9:.2f} GB and the budget is {budget / 1e9:.2f} GB (cache_gb)"
-        try:
-            trim_cache(budget - size, folder)
-            _renew(path, about, rows, shape, dtype)
-        except OSError as e:
-            return f"it could not be written: {os.strerror(e.errno) if e.errno else e}"
-    try:
+    path = Path(folder or settings.store / "cache") / f"{kind}-{fingerprint(about)}"
+    budget = settings.cache_gb * 1e9 if budget is None else budget
+    if not _is_whole(path, about) and (reason := _create(path, about, budget)):
+        return reason
+    with suppress(FileNotFoundError):
         os.utime(path)
         return LazyArray(rows, shape, dtype, path)
-    except FileNotFoundError:
-        return "another process removed it to free disk space"
+    return "another process removed it to free disk space"
+
+# %% ../../nbs/core/08_arrays.ipynb #create-array
+def _create(path: Path, about: dict[str, Any], budget: float) -> str:
+    "Create an array, and say why if it cannot be"
+    size = sum(_file_sizes(about).values())
+    if size > budget:
+        return f"it needs {size / 1e9:.2f} GB and the budget is {budget / 1e9:.2f} GB (cache_gb)"
+    try:
+        trim_cache(budget - size, path.parent)
+        _renew(path, about)
+    except OSError as e:
+        return f"it could not be written: {os.strerror(e.errno) if e.errno else e}"
+    return ""
 
 # %% ../../nbs/core/08_arrays.ipynb #renew
-def _renew(path: Path, about: dict, rows: int, shape: tuple[int, ...], dtype: str) -> None:
+def _renew(path: Path, about: dict[str, Any]) -> None:
     try:
-        _make(path, about, rows, shape, dtype)
+        _make(path, about)
     except OSError:
-        if _is_whole(path, about, rows, shape, dtype):
+        if _is_whole(path, about):
             return
         if not path.exists():
             raise
         shutil.rmtree(path, ignore_errors=True)
-        _make(path, about, rows, shape, dtype)
+        _make(path, about)
 
 # %% ../../nbs/core/08_arrays.ipynb #array-bytes
 def array_bytes(rows: int, shape: tuple[int, ...], dtype: str) -> int:
     "Size of an array on disk in bytes, including checksums"
     return rows * (int(np.prod(shape)) * np.dtype(dtype).itemsize + 8)
 
+
+def _file_sizes(about: dict[str, Any]) -> dict[str, int]:
+    sums = 8 * about["rows"]
+    return {"data.bin": array_bytes(about["rows"], about["shape"], about["dtype"]) - sums, "sums.bin": sums}
+
 # %% ../../nbs/core/08_arrays.ipynb #make
-def _make(path: Path, about: dict, rows: int, shape: tuple[int, ...], dtype: str) -> None:
+def _make(path: Path, about: dict[str, Any]) -> None:
     with explain_write_errors(path), atomic_path(path) as work:
         work.mkdir()
-        for name, size in (("data.bin", array_bytes(rows, shape, dtype) - 8 * rows), ("sums.bin", 8 * rows)):
+        for name, size in _file_sizes(about).items():
             with open(work / name, "wb") as f:
                 f.truncate(size)
                 if size:
@@ -161,10 +171,10 @@ def _reserve(file: int, size: int) -> None:
             raise
 
 # %% ../../nbs/core/08_arrays.ipynb #is-whole
-def _is_whole(path: Path, about: dict, rows: int, shape: tuple[int, ...], dtype: str) -> bool:
+def _is_whole(path: Path, about: dict[str, Any]) -> bool:
     try:
-        sizes = [(path / n).stat().st_size for n in ("data.bin", "sums.bin")]
-        whole = sizes == [array_bytes(rows, shape, dtype) - 8 * rows, 8 * rows] and rows > 0
+        sizes = {name: (path / name).stat().st_size for name in ("data.bin", "sums.bin")}
+        whole = sizes == _file_sizes(about) and about["rows"] > 0
         return whole and fingerprint(read_json(path / "about.json")) == fingerprint(about)
     except (OSError, ValueError):
         return False

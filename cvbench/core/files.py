@@ -53,7 +53,7 @@ def hash_bytes(
     "The `sample_id` of an image"
     return hashlib.sha256(data).hexdigest()[:length]
 
-# %% ../../nbs/core/01_files.ipynb #hash-file
+
 def hash_file(
     path: str | os.PathLike,  # Any file
     length: int = 16,  # Hexadecimal digits to keep
@@ -144,8 +144,7 @@ def check_name(
     what: str = "name",  # What the name is for, used in the message
 ) -> str:  # `name`
     "Allow letters, digits, `.`, `_` and `-`, not starting with a dot; raises `ValueError` otherwise"
-    ok = name and name[0] != "." and len(name) <= 100 and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
-    if not ok:
+    if not re.fullmatch(r"[\w-][\w.-]{0,99}", name or "", re.ASCII):
         raise ValueError(
             f"{what} {name!r} is not usable as a folder name. "
             "Use up to 100 letters, digits, '.', '_' and '-', not starting with a dot."

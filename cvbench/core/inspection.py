@@ -11,11 +11,11 @@ import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.csv
 from PIL import Image
 
 from cvbench.core._inspection_render import (
@@ -115,7 +115,7 @@ def _draw_scene(seed: int, i: int, frames: int, weak_slice: bool, drift: bool) -
     return p, scene
 
 # %% ../../nbs/core/06_inspection.ipynb #target
-def _target(label: str, things: list[Thing], size: int) -> Target:
+def _target(label: str, things: list[Thing]) -> Target:
     boxes = []
     for thing in things:
         ys, xs = np.nonzero(thing.mask)
@@ -194,6 +194,10 @@ def _source(i: int, draw: Callable, rng: np.random.Generator) -> tuple[_Part, Sc
             return part, scene, _name(int(j))
     return *draw(i), ""
 
+
+def _name(i: int) -> str:
+    return f"inspection/{i:06d}.jpg"
+
 # %% ../../nbs/core/06_inspection.ipynb #make-one
 def _make_one(i: int, size: int, seed: int, frames: int, plants: _Plants) -> Sample:
     def draw(j: int) -> tuple[_Part, Scene]:
@@ -207,20 +211,12 @@ def _make_one(i: int, size: int, seed: int, frames: int, plants: _Plants) -> Sam
     if source:
         rgb, things = _nudge(rgb, things, rng)
     meta: dict[str, Any] = {k: getattr(shown, k) for k in ("part", "material", "light", "camera")}
-    meta |= {
-        "exposure": round(scene.exposure, 3),
-        "blur": round(scene.blur * size / 96, 3),
-        "occlusion": round(hidden, 3),
-    }
-    meta |= {"month": shown.month, "track": i // frames, "frame": i % frames}
+    meta |= {"exposure": round(scene.exposure, 3), "blur": round(scene.blur * size / 96, 3)}
+    meta |= {"occlusion": round(hidden, 3), "month": shown.month, "track": i // frames, "frame": i % frames}
     if plants.near_duplicates:
         meta["duplicate_of"] = source
     image, label, marks = _plant(_encode(rgb, 80 if source else 92), shown.label, i, seed, plants)
-    return Sample(_name(i), image, _target(label, things, size), split, meta | marks)
-
-# %% ../../nbs/core/06_inspection.ipynb #name
-def _name(i: int) -> str:
-    return f"inspection/{i:06d}.jpg"
+    return Sample(_name(i), image, _target(label, things), split, meta | marks)
 
 # %% ../../nbs/core/06_inspection.ipynb #make-inspection
 def make_inspection(
@@ -238,18 +234,20 @@ def make_inspection(
     workers: int | None = None,  # Threads; None: two, or one on a single core
 ) -> list[Sample]:  # `n` samples in the splits train, val and test
     "Generated images of an inspection line, with the ground truth of all planted faults"
+    plants = _Plants(weak_slice, label_noise, near_duplicates, corrupt, annotators, drift)
+    _check_options(size, frames, plants)
+    with ThreadPoolExecutor(workers or min(2, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda i: _make_one(i, size, seed, frames, plants), range(n)))
+
+# %% ../../nbs/core/06_inspection.ipynb #check-options
+def _check_options(size: int, frames: int, plants: _Plants) -> None:
     if size < 64:
         raise ValueError(f"size is {size} pixels, too small for defects and serials to be seen. Use 64 or more.")
     if frames < 1:
         raise ValueError(f"frames is {frames}, but every part is seen at least once. Pass 1 or more.")
-    shares = {"label_noise": label_noise, "near_duplicates": near_duplicates, "corrupt": corrupt}
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
+    for name in ("label_noise", "near_duplicates", "corrupt"):
+        if not 0 <= (share := getattr(plants, name)) <= 1:
             raise ValueError(f"{name} is {share}, but it is a share of the images. Pass a number from 0 to 1.")
-    plants = _Plants(weak_slice, label_noise, near_duplicates, corrupt, annotators, drift)
-    one = partial(_make_one, size=size, seed=seed, frames=frames, plants=plants)
-    with ThreadPoolExecutor(workers or min(2, os.cpu_count() or 1)) as pool:
-        return list(pool.map(one, range(n)))
 
 # %% ../../nbs/core/06_inspection.ipynb #write-inspection
 def write_inspection(
@@ -258,9 +256,6 @@ def write_inspection(
     **options: Any,  # As in `make_inspection`
 ) -> Path:  # The folder: train, val and test, each with a folder for each class, and metadata.csv
     "Write inspection images as an image folder; raises `FileExistsError` if the folder is not empty"
-    import pyarrow as pa
-    import pyarrow.csv
-
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty. Name a new folder, or delete this one.")
@@ -273,5 +268,5 @@ def write_inspection(
             (new / path).write_bytes(s.read())
             serial = s.target.texts[s.target.box_labels.index("serial")]
             rows.append({"path": path.as_posix(), "label": label, "split": s.split, "serial": serial, **s.meta})
-        pyarrow.csv.write_csv(pa.Table.from_pylist(rows), new / "metadata.csv")
+        pyarrow.csv.write_csv(pyarrow.Table.from_pylist(rows), new / "metadata.csv")
     return folder

@@ -21,10 +21,10 @@ from .files import atomic_path, fingerprint
 from .tasks import get_task
 from .types import reserved_columns
 
-# %% ../../nbs/core/04_predictions.ipynb #ccee58cf
+# %% ../../nbs/core/04_predictions.ipynb #Predictions
 _OWN = ("sample_id", "split", "target", "pred", "score", "scores", "loss")
 
-# %% ../../nbs/core/04_predictions.ipynb #Predictions
+
 @dataclass(frozen=True)
 class Predictions:
     "Predictions and targets of every image of a split"
@@ -73,21 +73,23 @@ def make_predictions(
     scores = np.asarray(scores, np.float32)
     ids = [f"{i:06d}" for i in range(len(scores))] if sample_id is None else list(map(str, sample_id))
     _check_scores(scores, classes, len(target), ids, single=task == "classification")
-    value = get_task(task).value
-    pred, score, loss = _decide(task, target, scores, list(classes), threshold)
+    columns = {"sample_id": pa.array(ids, pa.string()), "split": pa.array([split] * len(ids), pa.string())}
+    columns |= _outcome(task, target, scores, list(classes), threshold)
     if foreign := set(metadata or {}) & set(reserved_columns):
         raise ValueError(f"metadata may not use the reserved names {sorted(foreign)}. Rename those columns.")
-    columns: dict[str, Any] = {
-        "sample_id": pa.array(ids, pa.string()),
-        "split": pa.array([split] * len(ids), pa.string()),
+    return Predictions(pa.table(columns | dict(metadata or {})), task, tuple(classes), **about)
+
+# %% ../../nbs/core/04_predictions.ipynb #outcome
+def _outcome(task: str, target: Sequence, scores: np.ndarray, classes: list[str], threshold: float) -> dict[str, Any]:
+    value = get_task(task).value
+    pred, score, loss = _decide(task, target, scores, classes, threshold)
+    return {
         "target": pa.array([t if t is None or isinstance(t, str) else list(t) for t in target], value),
         "pred": pa.array(pred, value),
         "score": pa.array(score, pa.float32()),
         "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), len(classes)),
         "loss": pa.array(loss, pa.float32(), from_pandas=True),
     }
-    columns |= {k: pa.array(v) for k, v in (metadata or {}).items()}
-    return Predictions(pa.table(columns), task, tuple(classes), **about)
 
 # %% ../../nbs/core/04_predictions.ipynb #check-scores
 def _check_scores(scores: np.ndarray, classes: Sequence[str], n: int, ids: list[str], single: bool) -> None:
@@ -118,10 +120,9 @@ def _decide(task: str, target: Sequence, scores: np.ndarray, classes: list[str],
         raise ValueError(f"targets name {sorted(unknown)[:5]}, which are not among the classes {classes[:10]}.")
     eps = np.finfo(np.float32).tiny
     if task == "classification":
-        best = scores.argmax(1) if len(scores) else np.zeros(0, int)
         loss = [np.nan if t is None else -np.log(max(s[place[t]], eps)) for t, s in zip(target, scores, strict=True)]
-        return [classes[i] for i in best], scores.max(1) if len(scores) else [], loss
-    on = scores >= threshold
+        return [classes[i] for i in scores.argmax(1)], scores.max(1), loss
+    on = scores >= threshold  # (n, classes)
     truth = np.array([[c in (t or ()) for c in classes] for t in target], bool).reshape(scores.shape)
     each = -np.log(np.maximum(np.where(truth, scores, 1 - scores), eps)).mean(1)
     sure = np.where(on, scores, 1 - scores).min(1)

@@ -51,7 +51,7 @@ def installed_packages() -> dict[str, str]:  # Version by name
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
     return found
 
-# %% ../../nbs/core/05_runs.ipynb #lock-hash
+
 @functools.cache
 def lock_hash() -> str:
     "Fingerprint of all installed packages and their versions"
@@ -113,9 +113,8 @@ def load_run(
     "Open a run; raises `FileNotFoundError` that lists the existing ids"
     runs = Path(store or load_settings().store) / "runs"
     if run == "latest":
-        run = max(
-            runs.glob("*/summary.json"), key=lambda p: p.stat().st_mtime, default=runs / "none/summary.json"
-        ).parent.name
+        finished = runs.glob("*/summary.json")
+        run = max(finished, key=os.path.getmtime, default=runs / "none/summary.json").parent.name
     path = Path(run) if Path(run).is_dir() else runs / check_name(str(run), "run")
     if not (path / "run.json").exists():
         known = sorted(p.parent.name for p in runs.glob("*/run.json"))
