@@ -9,7 +9,9 @@ __all__ = ['check_target', 'polygon_mask', 'read_rle', 'read_coco', 'read_voc', 
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,41 @@ from cvbench.data.readers import (
     walk_images,
 )
 
+# %% ../../nbs/data/02_formats.ipynb #box-problem
+def _box_problem(box: np.ndarray, has_area: bool, size: str) -> str:
+    if has_area:
+        return "its mask was made for an image of another size"
+    if not np.isfinite(box).all():
+        return f"its box is not made of numbers, {_xyxy(box)}"
+    outside = box[2] > box[0] and box[3] > box[1]
+    return f"its box {_xyxy(box)} " + (f"lies outside the image of {size}" if outside else "has no area")
+
+
+def _xyxy(box: np.ndarray) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in box) + ")"
+
+# %% ../../nbs/data/02_formats.ipynb #object-problems
+def _object_problems(target: Target, cut: np.ndarray, area: np.ndarray, keep: np.ndarray, size: str) -> list[str]:
+    boxes = target.boxes.astype(np.float64)  # (n, 4)
+    names = [f"object {i} ({name})" for i, name in enumerate(target.box_labels or ("object",) * len(boxes), 1)]
+    said = [f"{names[i]} was left out: {_box_problem(boxes[i], bool(area[i]), size)}" for i in np.flatnonzero(~keep)]
+    far = keep & (np.abs(cut - boxes).max(1, initial=0) > 2)  # (n,)
+    return said + [
+        f"{names[i]} reached beyond the image of {size} and was cut: {_xyxy(boxes[i])}" for i in np.flatnonzero(far)
+    ]
+
+# %% ../../nbs/data/02_formats.ipynb #kept-objects
+def _kept_objects(target: Target, boxes: np.ndarray, keep: np.ndarray) -> Target:
+    "The objects where `keep` is true; a label goes if all its objects go"
+
+    def pick(values: tuple) -> tuple:
+        return tuple(compress(values, keep)) if len(values) == len(keep) else values
+
+    names = pick(target.box_labels)
+    gone = set(target.box_labels) - set(names)
+    labels = tuple(x for x in target.labels if x not in gone)
+    return Target(labels, boxes[keep], names, pick(target.masks), pick(target.texts))
+
 # %% ../../nbs/data/02_formats.ipynb #check-target
 def check_target(
     target: Target,  # Annotations of one image
@@ -35,49 +72,31 @@ def check_target(
     height: int,  # Image height, pixels
 ) -> tuple[Target, list[str]]:  # Usable annotations, clipped to the image, and the problems found
     "Leave out invalid objects, and clip boxes to the image"
-    boxes = target.boxes.astype(np.float64)
-    cut = np.clip(boxes, 0, [width, height, width, height])
-    area = (cut[:, 2] - cut[:, 0] > 0) & (cut[:, 3] - cut[:, 1] > 0)  # False for NaN as well
+    boxes = target.boxes.astype(np.float64)  # (n, 4)
+    cut = np.clip(boxes, 0, [width, height, width, height])  # (n, 4)
+    area = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])  # (n,), False for NaN as well
     fits = np.array([int(np.sum(m, dtype=np.int64)) == width * height for m in target.masks], bool)
-    keep = area & fits if len(fits) == len(area) else area
-    names = target.box_labels or ("object",) * len(boxes)
-    said = [_box_problem(int(i), names[i], boxes[i], bool(area[i]), width, height) for i in np.flatnonzero(~keep)]
-    far = keep & (np.abs(cut - boxes).max(1, initial=0) > 2)
-    said += [
-        f"object {i + 1} ({names[i]}) reached beyond the image of {width} × {height} and was cut: {_xyxy(boxes[i])}"
-        for i in np.flatnonzero(far)
-    ]
     if not len(boxes) and not fits.all():
-        said += ["a mask was left out: it was made for an image of another size"] * int((~fits).sum())
-        return Target(
-            target.labels, masks=tuple(m for m, ok in zip(target.masks, fits, strict=True) if ok), texts=target.texts
-        ), said
-    if keep.all() and (cut == boxes).all():
-        return target, said
+        said = ["a mask was left out: it was made for an image of another size"] * int((~fits).sum())
+        return Target(target.labels, masks=tuple(compress(target.masks, fits)), texts=target.texts), said
+    keep = area & fits if len(fits) == len(area) else area
+    said = _object_problems(target, cut, area, keep, f"{width} × {height}")
+    unchanged = keep.all() and (cut == boxes).all()
+    return target if unchanged else _kept_objects(target, cut, keep), said
 
-    def pick(values: tuple) -> tuple:
-        return tuple(v for v, ok in zip(values, keep, strict=True) if ok) if len(values) == len(keep) else values
-
-    kept = pick(target.box_labels)
-    gone = set(target.box_labels) - set(kept)
-    labels = tuple(x for x in target.labels if x not in gone)
-    return Target(labels, cut[keep], kept, pick(target.masks), pick(target.texts)), said
-
-# %% ../../nbs/data/02_formats.ipynb #xyxy
-def _xyxy(box: np.ndarray) -> str:
-    return "(" + ", ".join(f"{v:g}" for v in box) + ")"
-
-# %% ../../nbs/data/02_formats.ipynb #box-problem
-def _box_problem(i: int, name: str, box: np.ndarray, has_area: bool, width: int, height: int) -> str:
-    if has_area:
-        return f"object {i + 1} ({name}) was left out: its mask was made for an image of another size"
-    if not np.isfinite(box).all():
-        return f"object {i + 1} ({name}) was left out: its box is not made of numbers, {_xyxy(box)}"
-    if box[2] > box[0] and box[3] > box[1]:
-        return (
-            f"object {i + 1} ({name}) was left out: its box {_xyxy(box)} lies outside the image of {width} × {height}"
-        )
-    return f"object {i + 1} ({name}) was left out: its box {_xyxy(box)} has no area"
+# %% ../../nbs/data/02_formats.ipynb #fill-polygon
+def _fill_polygon(a: np.ndarray, width: int, height: int) -> np.ndarray:
+    b = np.roll(a, -1, 0)  # (points, 2), the other end of each edge
+    top, bottom = np.sort(np.stack([a[:, 1], b[:, 1]]), 0)
+    first = np.clip(np.ceil(top - 0.5), 0, height).astype(int)  # (points,)
+    count = np.clip(np.ceil(bottom - 0.5), 0, height).astype(int) - first  # (points,) rows that each edge crosses
+    edge = np.repeat(np.arange(len(a)), count)  # (crossings,)
+    y = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
+    slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
+    x = np.ceil(a[edge, 0] + (y + 0.5 - a[edge, 1]) * slope - 0.5)
+    flips = np.zeros((height, width + 1), np.int32)
+    np.add.at(flips, (y, np.clip(x, 0, width).astype(int)), 1)
+    return np.cumsum(flips, 1)[:, :width] % 2 == 1  # (height, width)
 
 # %% ../../nbs/data/02_formats.ipynb #polygon-mask
 def polygon_mask(
@@ -91,18 +110,7 @@ def polygon_mask(
         points = np.asarray(polygon, np.float64)
         if points.size < 6 or points.size % 2 or not np.isfinite(points).all():
             raise ValueError(f"a polygon needs three or more points x, y. Got {points.size} numbers.")
-        a = points.reshape(-1, 2)
-        b = np.roll(a, -1, 0)
-        top, bottom = np.sort(np.stack([a[:, 1], b[:, 1]]), 0)
-        first = np.clip(np.ceil(top - 0.5), 0, height).astype(int)
-        count = np.clip(np.ceil(bottom - 0.5), 0, height).astype(int) - first
-        edge = np.repeat(np.arange(len(a)), count)
-        y = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-        slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
-        x = np.ceil(a[edge, 0] + (y + 0.5 - a[edge, 1]) * slope - 0.5)
-        flips = np.zeros((height, width + 1), np.int32)
-        np.add.at(flips, (y, np.clip(x, 0, width).astype(int)), 1)
-        mask |= np.cumsum(flips, 1)[:, :width] % 2 == 1
+        mask |= _fill_polygon(points.reshape(-1, 2), width, height)
     return mask
 
 # %% ../../nbs/data/02_formats.ipynb #read-rle
@@ -133,67 +141,44 @@ def _locate(root: Path, name: str, size: tuple[int, int] | None) -> tuple[str, s
     path, inside = root / name, os.path.realpath(root)
     if not name or "\0" in name or not is_inside(path, inside):
         return str(path), "path out of the folder of images"
-    if problem := file_problem(path, inside):
-        return str(path), problem
-    true = read_size(path) if size and min(size) > 0 else None
+    problem = file_problem(path, inside)
+    true = read_size(path) if not problem and size and min(size) > 0 else None
     if size and true and true != size:
-        return str(
-            path
-        ), f"annotations were made for {size[0]} × {size[1]}, but the image has {true[0]} × {true[1]} (upright)"
-    return str(path), None
+        made, has = (f"{w} × {h}" for w, h in (size, true))
+        problem = f"annotations were made for {made}, but the image has {has} (upright)"
+    return str(path), problem
 
-# %% ../../nbs/data/02_formats.ipynb #left-out
+# %% ../../nbs/data/02_formats.ipynb #read-objects
+def _read_objects(
+    uri: str, items: Iterable[tuple[str, Any]], parse: Callable, describe: Callable[[Exception], Any] = str
+) -> tuple[list[tuple], list[Sample]]:
+    "(box, class, mask, …) of each named item, and a sample with the problem of each item that `parse` refuses"
+    found, left_out = [], []
+    for name, item in items:
+        try:
+            found.append(parse(item))
+        except (ValueError, KeyError, TypeError, IndexError) as e:
+            left_out.append(_left_out(uri, f"{name} was left out: {describe(e)}"))
+    return found, left_out
+
+
 def _left_out(uri: str, reason: str) -> Sample:
     return Sample(uri, problem=reason, meta={"kind": "annotation"})
 
 # %% ../../nbs/data/02_formats.ipynb #object-target
-def _object_target(boxes: list, names: list[str], masks: list | None = None, pixels: int = 0) -> Target:
+def _object_target(found: Sequence[tuple], pixels: int = 0) -> Target:
     "A target whose labels are the classes of its objects; an object without a mask gets an empty one if others have one"
-    if not masks or all(m is None for m in masks):
-        masks = []
+    boxes, names, masks, *_ = zip(*found, strict=True) if found else ((), (), ())
+    if all(m is None for m in masks):
+        masks = ()
     filled = tuple(np.array([pixels], np.uint32) if m is None else m for m in masks)
-    return Target(tuple(sorted(set(names))), np.array(boxes), tuple(names), filled)
-
-# %% ../../nbs/data/02_formats.ipynb #read-coco
-def read_coco(
-    path: str | os.PathLike,  # Annotation file, or a folder with such files in it or in annotations/
-    images: str | os.PathLike | None = None,  # Folder that `file_name` is relative to; searched for by default
-) -> Iterator[Sample]:
-    "Samples of a COCO data set; raises `FileNotFoundError` or `ValueError` if there is none"
-    path = Path(path).expanduser()
-    files = (
-        [path] if path.is_file() else [f for f in _json_files(check_folder(path, "COCO annotations")) if _is_coco(f)]
-    )
-    if not files:
-        raise ValueError(
-            f"no COCO annotations in {path} or {path / 'annotations'}: no .json file there has 'images' and 'annotations'."
-        )
-    for file in files:
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-            listed, classes = data["images"], {c["id"]: str(c["name"]) for c in data["categories"]}
-            by_image: dict[Any, list[dict]] = {}
-            for a in data["annotations"]:
-                by_image.setdefault(a["image_id"], []).append(a)
-        except (ValueError, KeyError, TypeError) as e:
-            raise ValueError(
-                f"{file} is not a COCO annotation file ({type(e).__name__}: {e}). It needs images, annotations and categories."
-            ) from e
-        root = Path(images) if images else _coco_images(file, listed)
-        word = re.search(r"train|val|test", file.stem.lower())
-        for about in listed:
-            yield from _coco_sample(about, by_image.pop(about.get("id"), []), classes, root, word and word[0])
-        for image_id in by_image:
-            yield _left_out(
-                str(file),
-                f"{len(by_image[image_id])} annotations of image_id {image_id!r}, which the file does not list",
-            )
+    return Target(tuple(sorted(set(names))), np.array(boxes), names, filled)
 
 # %% ../../nbs/data/02_formats.ipynb #json-files
 def _json_files(folder: Path) -> list[Path]:
     return sorted(f for d in (folder, folder / "annotations") if d.is_dir() for f in d.glob("*.json"))
 
-# %% ../../nbs/data/02_formats.ipynb #is-coco
+
 def _is_coco(file: Path) -> bool:
     "Whether a .json file is a COCO file; of large files only the beginning and the end are read"
     with open(file, "rb") as f:
@@ -206,6 +191,21 @@ def _is_coco(file: Path) -> bool:
     except ValueError:
         return False
     return isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data)
+
+# %% ../../nbs/data/02_formats.ipynb #load-coco
+def _load_coco(file: Path) -> tuple[list[dict], dict[Any, str], dict[Any, list[dict]]]:
+    "Images, class names by id, and annotations by image_id"
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        listed, classes = data["images"], {c["id"]: str(c["name"]) for c in data["categories"]}
+        by_image: dict[Any, list[dict]] = {}
+        for a in data["annotations"]:
+            by_image.setdefault(a["image_id"], []).append(a)
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(
+            f"{file} is not a COCO annotation file ({type(e).__name__}: {e}). It needs images, annotations and categories."
+        ) from e
+    return listed, classes, by_image
 
 # %% ../../nbs/data/02_formats.ipynb #coco-images
 def _coco_images(file: Path, listed: list[dict]) -> Path:
@@ -227,24 +227,18 @@ def _coco_sample(about: dict, objects: list[dict], classes: dict, root: Path, sp
     if problem:
         yield Sample(uri, problem=problem)
         return
-    boxes, names, masks = [], [], []
-    objects = sorted(objects, key=lambda a: bool(a.get("iscrowd")))
-    crowd = 0
-    for a in objects:
-        try:
-            box, name, mask = _coco_object(a, classes, width, height)
-        except (ValueError, KeyError, TypeError, IndexError) as e:
-            yield _left_out(uri, f"annotation {a.get('id')!r} was left out: {type(e).__name__}: {e}")
-            continue
-        boxes.append(box)
-        names.append(name)
-        masks.append(mask)
-        crowd += bool(a.get("iscrowd"))
+    items = [(f"annotation {a.get('id')!r}", a) for a in sorted(objects, key=lambda a: bool(a.get("iscrowd")))]
+    found, left_out = _read_objects(
+        uri, items, lambda a: _coco_object(a, classes, width, height), lambda e: f"{type(e).__name__}: {e}"
+    )
+    yield from left_out
+    crowd = sum(is_crowd for *_, is_crowd in found)
     meta = {"crowd": crowd} if crowd else {}
-    yield Sample(uri, target=_object_target(boxes, names, masks, width * height), split=split, meta=meta)
+    yield Sample(uri, target=_object_target(found, width * height), split=split, meta=meta)
 
 # %% ../../nbs/data/02_formats.ipynb #coco-object
-def _coco_object(a: dict, classes: dict, width: int, height: int) -> tuple[list[float], str, np.ndarray | None]:
+def _coco_object(a: dict, classes: dict, width: int, height: int) -> tuple:
+    "Box, class, mask, and whether it is a crowd region"
     if a["category_id"] not in classes:
         raise KeyError(f"category_id {a['category_id']!r} is not listed in the file")
     outline, mask = a.get("segmentation"), None
@@ -255,9 +249,75 @@ def _coco_object(a: dict, classes: dict, width: int, height: int) -> tuple[list[
     if not a.get("bbox"):
         raise KeyError("it has no bbox")
     x, y, w, h = map(float, a["bbox"])
-    if a.get("iscrowd") and not (w > 0 and h > 0):
+    crowd = bool(a.get("iscrowd"))
+    if crowd and not (w > 0 and h > 0):
         raise ValueError("a crowd without area")
-    return [x, y, x + w, y + h], classes[a["category_id"]], mask
+    return [x, y, x + w, y + h], classes[a["category_id"]], mask, crowd
+
+# %% ../../nbs/data/02_formats.ipynb #read-coco
+def read_coco(
+    path: str | os.PathLike,  # Annotation file, or a folder with such files in it or in annotations/
+    images: str | os.PathLike | None = None,  # Folder that `file_name` is relative to; searched for by default
+) -> Iterator[Sample]:
+    "Samples of a COCO data set; raises `FileNotFoundError` or `ValueError` if there is none"
+    path = Path(path).expanduser()
+    files = [path] if path.is_file() else [*filter(_is_coco, _json_files(check_folder(path, "COCO annotations")))]
+    if not files:
+        raise ValueError(
+            f"no COCO annotations in {path} or {path / 'annotations'}: no .json file there has 'images' and 'annotations'."
+        )
+    for file in files:
+        listed, classes, objects = _load_coco(file)
+        root = Path(images) if images else _coco_images(file, listed)
+        word = re.search(r"train|val|test", file.stem.lower())
+        for about in listed:
+            yield from _coco_sample(about, objects.pop(about.get("id"), []), classes, root, word and word[0])
+        for i, rest in objects.items():
+            yield _left_out(str(file), f"{len(rest)} annotations of image_id {i!r}, which the file does not list")
+
+# %% ../../nbs/data/02_formats.ipynb #voc-splits
+def _voc_splits(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in ("train", "val", "test"):
+        file = folder / f"{name}.txt"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        found |= {line.split()[0]: name for line in lines if line.strip()}
+    return found
+
+# %% ../../nbs/data/02_formats.ipynb #load-voc
+def _load_voc(file: Path) -> tuple[ET.Element, tuple[int, int]]:
+    "Annotations of an image, and the width and height that they state"
+    data = file.read_bytes()
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise ValueError("document types and entities are not allowed")
+    tree = ET.fromstring(data)
+    width, height = (int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
+    return tree, (width, height)
+
+# %% ../../nbs/data/02_formats.ipynb #voc-object
+def _voc_object(item: ET.Element) -> tuple[list[float], str, None]:
+    box = [float(item.findtext(f"bndbox/{k}") or "nan") for k in ("xmin", "ymin", "xmax", "ymax")]
+    x, y = (float(high > low) for low, high in (box[::2], box[1::2]))
+    return [box[0] - x, box[1] - y, box[2], box[3]], (item.findtext("name") or "").strip() or "object", None
+
+# %% ../../nbs/data/02_formats.ipynb #voc-sample
+def _voc_sample(file: Path, pictures: Path, split: str | None) -> Iterator[Sample]:
+    names = [f"{file.stem}{s}" for s in (".jpg", ".jpeg", ".png", *image_suffixes)]
+    try:
+        tree, size = _load_voc(file)
+    except (ET.ParseError, ValueError, OSError) as e:
+        name = next((n for n in names if (pictures / n).is_file()), names[0])
+        yield Sample(str(pictures / name), problem=f"its annotations in {file.name} cannot be read: {e}")
+        return
+    name = next((n for n in [tree.findtext("filename") or "", *names] if n and (pictures / n).is_file()), names[0])
+    uri, problem = _locate(pictures, name, size if tree.find("object") is not None else None)
+    if problem:
+        yield Sample(uri, problem=problem)
+        return
+    items = [(f"object {i}", item) for i, item in enumerate(tree.iter("object"), 1)]
+    found, left_out = _read_objects(uri, items, _voc_object)
+    yield from left_out
+    yield Sample(uri, target=_object_target(found), split=split)
 
 # %% ../../nbs/data/02_formats.ipynb #read-voc
 def read_voc(
@@ -280,71 +340,6 @@ def read_voc(
     for image, problem in walk_images(pictures):
         if str(image) not in done:
             yield Sample(str(image), split=splits.get(image.stem), problem=problem)
-
-# %% ../../nbs/data/02_formats.ipynb #voc-splits
-def _voc_splits(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in ("train", "val", "test"):
-        file = folder / f"{name}.txt"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        found |= {line.split()[0]: name for line in lines if line.strip()}
-    return found
-
-# %% ../../nbs/data/02_formats.ipynb #voc-sample
-def _voc_sample(file: Path, pictures: Path, split: str | None) -> Iterator[Sample]:
-    import xml.etree.ElementTree as ET
-
-    names = [f"{file.stem}{s}" for s in (".jpg", ".jpeg", ".png", *image_suffixes)]
-    try:
-        data = file.read_bytes()
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise ValueError("document types and entities are not allowed")
-        tree = ET.fromstring(data)
-        size = tuple(int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
-    except (ET.ParseError, ValueError, OSError) as e:
-        name = next((n for n in names if (pictures / n).is_file()), names[0])
-        yield Sample(str(pictures / name), problem=f"its annotations in {file.name} cannot be read: {e}")
-        return
-    name = next((n for n in [tree.findtext("filename") or "", *names] if n and (pictures / n).is_file()), names[0])
-    uri, problem = _locate(pictures, name, (size[0], size[1]) if tree.find("object") is not None else None)
-    if problem:
-        yield Sample(uri, problem=problem)
-        return
-    boxes, labels = [], []
-    for i, item in enumerate(tree.iter("object"), 1):
-        try:
-            box = [float(item.findtext(f"bndbox/{k}") or "nan") for k in ("xmin", "ymin", "xmax", "ymax")]
-        except ValueError as e:
-            yield _left_out(uri, f"object {i} was left out: {e}")
-            continue
-        x, y = (float(high > low) for low, high in (box[::2], box[1::2]))
-        boxes.append([box[0] - x, box[1] - y, box[2], box[3]])
-        labels.append((item.findtext("name") or "").strip() or "object")
-    yield Sample(uri, target=_object_target(boxes, labels), split=split)
-
-# %% ../../nbs/data/02_formats.ipynb #read-yolo
-def read_yolo(
-    path: str | os.PathLike,  # Folder with images and labels, and a .yaml or classes.txt that names the classes
-    labels: str | None = None,  # Name of the folder that replaces `images` in a path; the one called labels* by default
-    names: Sequence[str] | dict[int, str] | None = None,  # Class names by number; from the files by default
-) -> Iterator[Sample]:
-    "Samples of a YOLO data set; raises `ValueError` if the class names or the label folder cannot be found"
-    root = check_folder(path, "a YOLO set")
-    classes = (
-        dict(enumerate(names)) if names is not None and not isinstance(names, dict) else names or _yolo_names(root)
-    )
-    labels = labels or _yolo_labels(root)
-    for image, problem in walk_images(root):
-        if problem:
-            yield Sample(str(image), problem=problem)
-            continue
-        parts = list(image.relative_to(root).parts)
-        at = max((i for i, p in enumerate(parts[:-1]) if p == "images"), default=None)
-        if at is not None:
-            parts[at] = labels
-        note = root.joinpath(*parts).with_suffix(".txt")
-        split = next((s for p in parts[:-1] if (s := normal_split(p)) in ("train", "val", "test")), None)
-        yield from _yolo_sample(image, note, classes, split)
 
 # %% ../../nbs/data/02_formats.ipynb #yolo-names
 def _yolo_names(root: Path) -> dict[int, str]:
@@ -369,6 +364,33 @@ def _yolo_labels(root: Path) -> str:
         raise ValueError(f"{root} has several folders of labels: {found}. Pass labels=<one of them>.")
     return "labels" if "labels" in found or not found else found[0]
 
+# %% ../../nbs/data/02_formats.ipynb #yolo-note
+def _yolo_note(image: Path, labels: str) -> Path:
+    "Path of the annotations: the last folder called images is replaced"
+    parts = list(image.parts)
+    at = max((i for i, p in enumerate(parts[:-1]) if p == "images"), default=None)
+    if at is not None:
+        parts[at] = labels
+    return Path(*parts).with_suffix(".txt")
+
+# %% ../../nbs/data/02_formats.ipynb #yolo-object
+def _yolo_object(
+    line: str, classes: dict[int, str], width: int, height: int
+) -> tuple[list[float], str, np.ndarray | None]:
+    number, *values = map(float, line.split())
+    if not number.is_integer() or int(number) not in classes:
+        raise ValueError(f"class {number:g} is not among the {len(classes)} named ones")
+    name, count = classes[int(number)], len(values)
+    values = values[:4] if count == 5 else values
+    scaled = np.array(values) * np.resize((width, height), len(values))
+    if len(scaled) == 4:
+        x, y, w, h = scaled
+        return [x - w / 2, y - h / 2, x + w / 2, y + h / 2], name, None
+    if count < 6 or count % 2:
+        raise ValueError(f"{count + 1} numbers are neither a box (5, or 6 with a confidence) nor a polygon")
+    mask = encode_rle(polygon_mask([scaled], width, height))
+    return [scaled[::2].min(), scaled[1::2].min(), scaled[::2].max(), scaled[1::2].max()], name, mask
+
 # %% ../../nbs/data/02_formats.ipynb #yolo-sample
 def _yolo_sample(image: Path, note: Path, classes: dict[int, str], split: str | None) -> Iterator[Sample]:
     try:
@@ -377,38 +399,55 @@ def _yolo_sample(image: Path, note: Path, classes: dict[int, str], split: str | 
         yield Sample(str(image), problem=f"its annotations in {note.name} cannot be read: {e.strerror}")
         return
     size = read_size(image) if text.strip() else None
-    boxes, names, masks = [], [], []
-    for number, line in enumerate(text.splitlines() if size else [], 1):  # no size: the image is damaged
-        if not line.strip():
-            continue
-        try:
-            box, name, mask = _yolo_object([float(v) for v in line.split()], classes, size or (0, 0))
-        except ValueError as e:
-            yield _left_out(str(image), f"line {number} of {note.name} was left out: {e}")
-            continue
-        boxes.append(box)
-        names.append(name)
-        masks.append(mask)
-    target = _object_target(boxes, names, masks, size[0] * size[1] if size else 0)
-    yield Sample(str(image), target=target, split=split)
+    width, height = size or (0, 0)
+    lines = text.splitlines() if size else []  # no size: the image is damaged
+    items = [(f"line {i} of {note.name}", line) for i, line in enumerate(lines, 1) if line.strip()]
+    found, left_out = _read_objects(str(image), items, lambda line: _yolo_object(line, classes, width, height))
+    yield from left_out
+    yield Sample(str(image), target=_object_target(found, width * height), split=split)
 
-# %% ../../nbs/data/02_formats.ipynb #yolo-object
-def _yolo_object(
-    values: list[float], classes: dict[int, str], size: tuple[int, int]
-) -> tuple[list, str, np.ndarray | None]:
-    if not values[0].is_integer() or int(values[0]) not in classes:
-        raise ValueError(f"class {values[0]:g} is not among the {len(classes)} named ones")
-    scaled = np.array(values[1:-1] if len(values) == 6 else values[1:]) * np.resize(
-        size, len(values) - (2 if len(values) == 6 else 1)
+# %% ../../nbs/data/02_formats.ipynb #read-yolo
+def read_yolo(
+    path: str | os.PathLike,  # Folder with images and labels, and a .yaml or classes.txt that names the classes
+    labels: str | None = None,  # Name of the folder that replaces `images` in a path; the one called labels* by default
+    names: Sequence[str] | dict[int, str] | None = None,  # Class names by number; from the files by default
+) -> Iterator[Sample]:
+    "Samples of a YOLO data set; raises `ValueError` if the class names or the label folder cannot be found"
+    root = check_folder(path, "a YOLO set")
+    classes = (
+        dict(enumerate(names)) if names is not None and not isinstance(names, dict) else names or _yolo_names(root)
     )
-    name = classes[int(values[0])]
-    if len(scaled) == 4:
-        x, y, w, h = scaled
-        return [x - w / 2, y - h / 2, x + w / 2, y + h / 2], name, None
-    if len(scaled) < 6 or len(scaled) % 2:
-        raise ValueError(f"{len(values)} numbers are neither a box (5, or 6 with a confidence) nor a polygon")
-    mask = polygon_mask([scaled], *size)
-    return [scaled[::2].min(), scaled[1::2].min(), scaled[::2].max(), scaled[1::2].max()], name, encode_rle(mask)
+    labels = labels or _yolo_labels(root)
+    for image, problem in walk_images(root):
+        if problem:
+            yield Sample(str(image), problem=problem)
+            continue
+        note = _yolo_note(image.relative_to(root), labels)
+        known = [s for s in map(normal_split, note.parts[:-1]) if s in ("train", "val", "test")]
+        yield from _yolo_sample(image, root / note, classes, next(iter(known), None))
+
+# %% ../../nbs/data/02_formats.ipynb #guess-format
+def _guess_format(path: Path) -> str | None:
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        return "manifest"
+    if path.is_file():
+        return "coco" if path.suffix.lower() == ".json" and _is_coco(path) else None
+    if any((path / f).is_file() for f in ("dataset_dict.json", "state.json")):
+        return "hf"
+    if any(_is_coco(f) for f in _json_files(path)):
+        return "coco"
+    if any((path / "Annotations").glob("*.xml")):
+        return "voc"
+    labels = [*path.glob("labels*"), *path.glob("*/labels")]
+    if labels and ([*path.glob("*.y*ml")] or any(path.rglob("classes.txt"))):
+        return "yolo"
+    return "folder" if next(walk_images(path), None) else None
+
+# %% ../../nbs/data/02_formats.ipynb #c4aacc3c
+_READERS: dict[str, Callable[..., Iterator[Sample]]] = {
+    "folder": read_folder, "manifest": read_manifest, "hf": read_hf,
+    "coco": read_coco, "voc": read_voc, "yolo": read_yolo,
+}  # fmt: skip
 
 # %% ../../nbs/data/02_formats.ipynb #find-format
 def find_format(
@@ -416,39 +455,14 @@ def find_format(
 ) -> str:  # manifest, coco, voc, yolo, hf or folder
     "Detect the format of a data set; raises `ValueError` that lists what was searched for"
     path = Path(path).expanduser()
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
-        return "manifest"
-    if path.is_file() and path.suffix.lower() == ".json" and _is_coco(path):
-        return "coco"
-    if path.is_dir():
-        if any((path / f).is_file() for f in ("dataset_dict.json", "state.json")):
-            return "hf"
-        if any(_is_coco(f) for f in _json_files(path)):
-            return "coco"
-        if any((path / "Annotations").glob("*.xml")):
-            return "voc"
-        if [*path.glob("labels*"), *path.glob("*/labels")] and (
-            [*path.glob("*.y*ml")] or any(path.rglob("classes.txt"))
-        ):
-            return "yolo"
-        if next(walk_images(path), None):
-            return "folder"
+    if found := _guess_format(path):
+        return found
     what = "does not exist" if not path.exists() else "is not recognised"
     raise ValueError(
         f"{path} {what} as a data set. Looked for: a .csv or .parquet manifest; a COCO .json; a folder with dataset_dict.json or state.json "
         "(Hugging Face), *.json or annotations/*.json (COCO), Annotations/*.xml (VOC), labels*/ with a .yaml or classes.txt (YOLO), "
         f"or images ({' '.join(image_suffixes[:9])} …). Pass format= one of {', '.join(_READERS)}."
     )
-
-# %% ../../nbs/data/02_formats.ipynb #c4aacc3c
-_READERS: dict[str, Callable[..., Iterator[Sample]]] = {
-    "folder": read_folder,
-    "manifest": read_manifest,
-    "hf": read_hf,
-    "coco": read_coco,
-    "voc": read_voc,
-    "yolo": read_yolo,
-}
 
 # %% ../../nbs/data/02_formats.ipynb #read-samples
 def read_samples(
