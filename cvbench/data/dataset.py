@@ -32,13 +32,6 @@ from .images import make_thumbnail
 def dataset_folder(name: str, store: str | os.PathLike | None) -> Path:
     return Path(store or load_settings().store).expanduser().absolute() / "datasets" / check_name(name, "data set")
 
-# %% ../../nbs/data/04_dataset.ipynb #opened
-@functools.lru_cache(maxsize=32)
-def _opened(path: str, version: int, stamp: tuple[int, ...]):
-    import lance
-
-    return lance.dataset(path, version=version)
-
 # %% ../../nbs/data/04_dataset.ipynb #stamp
 def _stamp(path: Path, version: int) -> tuple[int, ...]:
     "Changes with the process, and if the store was deleted and created again"
@@ -48,7 +41,14 @@ def _stamp(path: Path, version: int) -> tuple[int, ...]:
         return (os.getpid(),)
     return os.getpid(), about.st_ino, about.st_mtime_ns
 
-# %% ../../nbs/data/04_dataset.ipynb #open
+# %% ../../nbs/data/04_dataset.ipynb #opened
+@functools.lru_cache(maxsize=32)
+def _opened(path: str, version: int, stamp: tuple[int, ...]):
+    import lance
+
+    return lance.dataset(path, version=version)
+
+
 def open_table(path: Path, version: int):
     return _opened(str(path), version, _stamp(path, version))
 
@@ -93,6 +93,9 @@ def lock_dataset(home: Path) -> Iterator[None]:
                 f"another process is writing to {home.name} in {home.parent.parent}. Wait until it is done, and run it again."
             ) from e
         yield
+
+# %% ../../nbs/data/04_dataset.ipynb #8ff74027
+QUARANTINE_SCHEMA = pa.schema([(c, pa.string()) for c in ("uri", "kind", "reason", "sample_id")])
 
 # %% ../../nbs/data/04_dataset.ipynb #Dataset
 @dataclass(frozen=True, repr=False)
@@ -143,7 +146,7 @@ class Dataset:
     @property
     def quarantine(self) -> pa.Table:
         "Images and annotations set aside in this version: uri, kind (image, duplicate or annotation), reason, sample_id"
-        return _read_quarantine(self.path, self.info["quarantine"])
+        return pq.read_table(self.path / "quarantine" / self.info["quarantine"], schema=QUARANTINE_SCHEMA)
 
     def __len__(self) -> int:
         return sum(self.splits.values())
@@ -215,23 +218,6 @@ def read_schema(ds: Dataset, columns: Sequence[str] | None) -> pa.Schema:
         )
     return pa.schema([pa.field("image", pa.large_binary()) if c == "image" else known.field(c) for c in wanted])
 
-# %% ../../nbs/data/04_dataset.ipynb #scan
-def _scan(ds: Dataset, columns: Sequence[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
-    schema, numbers = read_schema(ds, columns), read_index(ds)[2]
-    stored = [c for c in schema.names if c != "image"]
-    source = open_table(ds.path / "rows.lance", ds.version)
-    for start in range(0, len(numbers), batch_size):
-        rows = numbers[start : start + batch_size]
-        part = source.take(rows.tolist(), columns=stored or ["sample_id"]).combine_chunks()
-        images = _take_images(ds, range(start, start + len(rows))) if "image" in schema.names else []
-        arrays = [pa.array(images, f.type) if f.name == "image" else part[f.name].chunk(0) for f in schema]
-        yield pa.record_batch(arrays, schema=schema)
-
-# %% ../../nbs/data/04_dataset.ipynb #index
-def read_index(ds: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "(n,) ids as bytes, position in images.lance or −1, row number in rows.lance"
-    return _indexed(ds, _stamp(ds.path / "rows.lance", ds.version))
-
 # %% ../../nbs/data/04_dataset.ipynb #indexed
 @functools.lru_cache(maxsize=16)
 def _indexed(ds: Dataset, stamp: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,52 +230,34 @@ def _indexed(ds: Dataset, stamp: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     ids = np.array(table["sample_id"].to_pylist(), "S20")
     return ids[keep], table["_image"].fill_null(-1).to_numpy()[keep], keep
 
+
+def read_index(ds: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "(n,) ids as bytes, position in images.lance or −1, row number in rows.lance"
+    return _indexed(ds, _stamp(ds.path / "rows.lance", ds.version))
+
 # %% ../../nbs/data/04_dataset.ipynb #positions
+def _find_ids(ds: Dataset, ids: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+    wanted = np.array([r.encode("ascii", "replace") for r in asked])
+    at = np.minimum(np.searchsorted(ids, wanted), max(len(ids) - 1, 0))
+    missing = np.flatnonzero(ids[at] != wanted) if len(ids) else range(len(asked))
+    if len(missing):
+        raise KeyError(
+            f"{ds.ref}{f', {ds.only},' if ds.only else ''} has no sample_id {asked[missing[0]]!r} ({len(missing)} missing). Look them up in ds.table(['sample_id'])."
+        )
+    return at
+
+# %% ../../nbs/data/04_dataset.ipynb #row-numbers
 def _positions(ds: Dataset, rows: Sequence[str] | Sequence[int]) -> np.ndarray:
     "Row numbers from ids or from row numbers; raises `KeyError` or `IndexError`"
     ids = read_index(ds)[0]
     asked: list[Any] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
     if asked and isinstance(asked[0], str):
-        wanted = np.array([r.encode("ascii", "replace") for r in asked])
-        at = np.minimum(np.searchsorted(ids, wanted), max(len(ids) - 1, 0))
-        missing = [
-            r
-            for r, found in zip(asked, ids[at] == wanted if len(ids) else [False] * len(asked), strict=True)
-            if not found
-        ]
-        if missing:
-            raise KeyError(
-                f"{ds.ref}{f', {ds.only},' if ds.only else ''} has no sample_id {missing[0]!r} ({len(missing)} missing). Look them up in ds.table(['sample_id'])."
-            )
-        return at
+        return _find_ids(ds, ids, asked)
     at = np.asarray(asked, np.int64)
-    if len(at) and (at.min() < -len(ids) or at.max() >= len(ids)):
-        raise IndexError(
-            f"row {int(at[(at >= len(ids)) | (at < -len(ids))][0])} is outside {ds.ref}, which has {len(ids)} rows."
-        )
+    outside = at[(at >= len(ids)) | (at < -len(ids))]
+    if len(outside):
+        raise IndexError(f"row {int(outside[0])} is outside {ds.ref}, which has {len(ids)} rows.")
     return at % max(len(ids), 1)
-
-# %% ../../nbs/data/04_dataset.ipynb #take-images
-def _take_images(ds: Dataset, rows: Sequence[str] | Sequence[int]) -> list[bytes]:
-    at = _positions(ds, rows)
-    ids, places, numbers = (x[at] for x in read_index(ds))
-    out: dict[int, bytes] = {}
-    stored, files = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
-    if len(stored):
-        unique, back = np.unique(places[stored], return_inverse=True)
-        column = open_table(ds.path / "images.lance", ds.info["images_version"]).take(
-            unique.tolist(), columns=["image"]
-        )["image"]
-        values = column.to_pylist()
-        out = {int(i): values[j] for i, j in zip(stored, back, strict=True)}
-    if len(files):
-        uris = (
-            open_table(ds.path / "rows.lance", ds.version)
-            .take(numbers[files].tolist(), columns=["uri"])["uri"]
-            .to_pylist()
-        )
-        out |= {int(i): _read_reference(uri, ids[i].decode()) for i, uri in zip(files, uris, strict=True)}
-    return [out[i] for i in range(len(at))]
 
 # %% ../../nbs/data/04_dataset.ipynb #read-reference
 def _read_reference(uri: str, sample_id: str) -> bytes:
@@ -306,12 +274,34 @@ def _read_reference(uri: str, sample_id: str) -> bytes:
         )
     return data
 
-# %% ../../nbs/data/04_dataset.ipynb #8ff74027
-QUARANTINE_SCHEMA = pa.schema([(c, pa.string()) for c in ("uri", "kind", "reason", "sample_id")])
+# %% ../../nbs/data/04_dataset.ipynb #take-images
+def _take_images(ds: Dataset, rows: Sequence[str] | Sequence[int]) -> list[bytes]:
+    at = _positions(ds, rows)
+    ids, places, numbers = (x[at] for x in read_index(ds))
+    out: dict[int, bytes] = {}
+    stored, files = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
+    if len(stored):
+        table = open_table(ds.path / "images.lance", ds.info["images_version"])
+        unique, back = np.unique(places[stored], return_inverse=True)
+        values = table.take(unique.tolist(), columns=["image"])["image"].to_pylist()
+        out = {int(i): values[j] for i, j in zip(stored, back, strict=True)}
+    if len(files):
+        table = open_table(ds.path / "rows.lance", ds.version)
+        uris = table.take(numbers[files].tolist(), columns=["uri"])["uri"].to_pylist()
+        out |= {int(i): _read_reference(uri, ids[i].decode()) for i, uri in zip(files, uris, strict=True)}
+    return [out[i] for i in range(len(at))]
 
-# %% ../../nbs/data/04_dataset.ipynb #read-quarantine
-def _read_quarantine(home: Path, name: str) -> pa.Table:
-    return pq.read_table(home / "quarantine" / name, schema=QUARANTINE_SCHEMA)
+# %% ../../nbs/data/04_dataset.ipynb #scan
+def _scan(ds: Dataset, columns: Sequence[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
+    schema, numbers = read_schema(ds, columns), read_index(ds)[2]
+    stored = [c for c in schema.names if c != "image"]
+    source = open_table(ds.path / "rows.lance", ds.version)
+    for start in range(0, len(numbers), batch_size):
+        rows = numbers[start : start + batch_size]
+        part = source.take(rows.tolist(), columns=stored or ["sample_id"]).combine_chunks()
+        images = _take_images(ds, range(start, start + len(rows))) if "image" in schema.names else []
+        arrays = [pa.array(images, f.type) if f.name == "image" else part[f.name].chunk(0) for f in schema]
+        yield pa.record_batch(arrays, schema=schema)
 
 # %% ../../nbs/data/04_dataset.ipynb #load
 def load_version(home: Path, version: int) -> Dataset:

@@ -174,7 +174,7 @@ def decode_image(
     data: bytes,  # Encoded image
     max_megapixels: float | None = None,  # Larger images are refused by their header; from settings by default
     at_least: int
-    | None = None,  # Side length that is enough, pixels; large JPEGs are then decoded faster, at 1/2, 1/4 or 1/8 of their size
+    | None = None,  # Side length that is enough, pixels; a large JPEG is then decoded faster, at 1/2, 1/4 or 1/8
 ) -> Image.Image:  # 8-bit RGB, upright
     "Decode an image; raises `ValueError` with the reason if it cannot be used"
     limit = _limit(os.getcwd(), os.environ.get("CVBENCH_MAX_MEGAPIXELS")) if max_megapixels is None else max_megapixels

@@ -7,13 +7,22 @@ __all__ = ['default_ratios', 'assign_splits']
 
 # %% ../../nbs/data/03_splits.ipynb #f026ff33
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 # %% ../../nbs/data/03_splits.ipynb #83ed31e7
 default_ratios = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def _check_ratios(ratios: Mapping[str, float] | None) -> dict[str, float]:
+    ratios = dict(default_ratios if ratios is None else ratios)
+    if not ratios or any(not r > 0 for r in ratios.values()):
+        raise ValueError(
+            f"ratios must be positive shares of named splits. Got {ratios}; pass for example {default_ratios}."
+        )
+    return {k: ratios[k] for k in sorted(ratios, key=lambda k: (k != "train", list(ratios).index(k)))}
 
 # %% ../../nbs/data/03_splits.ipynb #place
 def _place(key: str, seed: int) -> int:
@@ -34,24 +43,36 @@ def _quotas(want: np.ndarray, have: np.ndarray, carry: np.ndarray) -> np.ndarray
 
 # %% ../../nbs/data/03_splits.ipynb #deal
 def _deal(
-    units: list[tuple[str, float, str, str | None]], names: list[str], shares: np.ndarray, seed: int
+    units: list[tuple[str, int, str, str | None]], names: list[str], shares: np.ndarray, seed: int
 ) -> dict[str, str]:
     "Split of each unit (key, images, stratum, known split) that has none yet"
-    strata: dict[str, list] = {}
+    strata: dict[str, list] = defaultdict(list)
     for unit in units:
-        strata.setdefault(unit[2], []).append(unit)
+        strata[unit[2]].append(unit)
     carry, out = np.zeros(len(names)), dict[str, str]()
     for _, members in sorted(strata.items(), key=lambda kv: (len(kv[1]), kv[0])):
-        have = np.array([sum(u[1] for u in members if u[3] == s) for s in names])
+        have = np.array([sum(u[1] for u in members if u[3] == s) for s in names])  # (splits,)
         free = sorted((u for u in members if u[3] is None), key=lambda u: (_place(u[0], seed), u[0]))
-        new = sum(u[1] for u in free)
-        if not new:
+        sizes = np.array([u[1] for u in free])  # (free,)
+        if not len(free):
             continue
-        lack = np.maximum(shares * (have.sum() + new) - have, 0)
-        bounds = np.cumsum(_quotas(lack / lack.sum() * new, have, carry))
-        middle = np.cumsum([u[1] for u in free]) - np.array([u[1] for u in free]) / 2
+        lack = np.maximum(shares * (have.sum() + sizes.sum()) - have, 0)
+        bounds = np.cumsum(_quotas(lack / lack.sum() * sizes.sum(), have, carry))
+        middle = np.cumsum(sizes) - sizes / 2  # (free,)
         at = np.minimum(np.searchsorted(bounds, middle, side="right"), len(names) - 1)
         out |= {u[0]: names[i] for u, i in zip(free, at, strict=True)}
+    return out
+
+# %% ../../nbs/data/03_splits.ipynb #deal-all
+def _deal_all(units: list, may: list[str], shares: dict[str, float], seed: int) -> dict[str, str]:
+    "Like `_deal`, including known splits; ignores strata if they are so small that a split would stay empty"
+    settled = {u[0]: u[3] for u in units if u[3]}
+    if len(settled) == len(units):
+        return settled
+    part = np.array([shares[s] for s in may]) / sum(shares[s] for s in may)
+    out = settled | _deal(units, may, part, seed)
+    if len(set(out.values())) < len(may) <= len(units):
+        out = settled | _deal([(key, n, "", known) for key, n, _, known in units], may, part, seed)
     return out
 
 # %% ../../nbs/data/03_splits.ipynb #options
@@ -77,18 +98,20 @@ def _group_choice(
         )
     return common, next(iter(settled), None)
 
-# %% ../../nbs/data/03_splits.ipynb #check-ratios
-def _check_ratios(ratios: Mapping[str, float] | None) -> dict[str, float]:
-    ratios = dict(default_ratios if ratios is None else ratios)
-    if not ratios or any(not r > 0 for r in ratios.values()):
-        raise ValueError(
-            f"ratios must be positive shares of named splits. Got {ratios}; pass for example {default_ratios}."
-        )
-    return {k: ratios[k] for k in sorted(ratios, key=lambda k: (k != "train", list(ratios).index(k)))}
-
 # %% ../../nbs/data/03_splits.ipynb #rarest
-def _rarest(labels: Sequence[str], counts: Counter) -> str:
-    return min(labels, key=lambda x: (counts[x], x), default="")
+def _pools(
+    keys: Sequence[str], options: Sequence[tuple[str, ...]], labels: Sequence[Sequence[str]], known: list[str | None]
+) -> dict[tuple[str, ...], list]:
+    "Units (key, images, stratum, known split) by the splits that they may be assigned to"
+    counts = Counter(x for row in labels for x in set(row))
+    members, pools = defaultdict(list), defaultdict(list)
+    for i, key in enumerate(keys):
+        members[key].append(i)
+    for key, rows in members.items():
+        may, settled = _group_choice(key, [options[i] for i in rows], [known[i] for i in rows])
+        stratum = min((x for i in rows for x in labels[i]), key=lambda x: (counts[x], x), default="")  # rarest label
+        pools[may].append((key, len(rows), stratum, settled or (may[0] if len(may) == 1 else None)))
+    return pools
 
 # %% ../../nbs/data/03_splits.ipynb #assign-splits
 def assign_splits(
@@ -101,41 +124,19 @@ def assign_splits(
     seed: int = 0,  # Random seed of the assignment
 ) -> list[str]:  # (n,) names of splits
     "Split of every image, independent of their order; raises `ValueError` on inputs of different length or a group in different splits"
-    shares = _check_ratios(ratios)
-    names, known = list(shares), known or {}
+    shares, known = _check_ratios(ratios), known or {}
     splits = [None] * len(ids) if splits is None else list(splits)
     groups = [None] * len(ids) if groups is None else list(groups)
     labels = [()] * len(ids) if labels is None else labels
-    counts = Counter(x for row in labels for x in set(row))
     if not len(ids) == len(splits) == len(groups) == len(labels) == len(set(ids)):
         got = (
             f"{len(ids)} ids ({len(set(ids))} unique), {len(labels)} labels, {len(groups)} groups, {len(splits)} splits"
         )
         raise ValueError(f"assign_splits needs unique ids and one label, group and split for each. Got {got}.")
     given = {s for s in splits if s is not None}
-    options = [_options(s, given, names) for s in splits]
+    options = [_options(s, given, list(shares)) for s in splits]
     keys = [f"id:{i}" if g is None else f"group:{g}" for i, g in zip(ids, groups, strict=True)]
-    members: dict[str, list[int]] = {}
-    for i, key in enumerate(keys):
-        members.setdefault(key, []).append(i)
-    pools: dict[tuple[str, ...], list] = {}
-    for key, rows in members.items():
-        may, settled = _group_choice(key, [options[i] for i in rows], [known.get(ids[i]) for i in rows])
-        stratum = _rarest([x for i in rows for x in labels[i]], counts)
-        pools.setdefault(may, []).append((key, len(rows), stratum, settled or (may[0] if len(may) == 1 else None)))
-    chosen = {
-        key: split for may, units in pools.items() for key, split in _deal_all(units, list(may), shares, seed).items()
-    }
+    chosen: dict[str, str] = {}
+    for may, units in _pools(keys, options, labels, [known.get(i) for i in ids]).items():
+        chosen |= _deal_all(units, list(may), shares, seed)
     return [chosen[key] for key in keys]
-
-# %% ../../nbs/data/03_splits.ipynb #deal-all
-def _deal_all(units: list, may: list[str], shares: dict[str, float], seed: int) -> dict[str, str]:
-    "Like `_deal`, including known splits; ignores strata if they are so small that a split would stay empty"
-    settled = {u[0]: u[3] for u in units if u[3]}
-    if len(settled) == len(units):
-        return settled
-    part = np.array([shares[s] for s in may]) / sum(shares[s] for s in may)
-    out = settled | _deal(units, may, part, seed)
-    if len(set(out.values())) < len(may) <= len(units):
-        out = settled | _deal([(key, n, "", known) for key, n, _, known in units], may, part, seed)
-    return out
