@@ -84,10 +84,21 @@ def _in_order(pool: ThreadPoolExecutor, check: Callable, samples: Iterable, ahea
     while waiting:
         yield waiting.popleft().result()
 
+# %% ../../nbs/data/05_commit.ipynb #sweep
+def _sweep(path: Path) -> None:
+    "Remove data files that an interrupted write left behind; only under the lock"
+    version = newest_version(path)
+    if path.exists() and not version:
+        shutil.rmtree(path)
+    elif version:
+        used = {Path(f.path).name for part in open_table(path, version).get_fragments() for f in part.data_files()}
+        for file in [f for f in (path / "data").iterdir() if f.name not in used]:
+            file.unlink()
+
 # %% ../../nbs/data/05_commit.ipynb #f5cb1b61
 _PIECE = (4096, 32_000_000)  # Images and bytes written at a time
 
-# %% ../../nbs/data/05_commit.ipynb #ImageStore
+
 class _ImageStore:
     "Appends images to images.lance that are not in it yet"
 
@@ -99,12 +110,8 @@ class _ImageStore:
         with explain_commit_errors(self.path):
             _sweep(self.path)
         if version := newest_version(self.path):
-            ids = (
-                open_table(self.path, version)
-                .to_table(columns=["sample_id"], scan_in_order=True)["sample_id"]
-                .to_pylist()
-            )
-            self.places, self.version = {s: i for i, s in enumerate(ids)}, version
+            ids = open_table(self.path, version).to_table(columns=["sample_id"], scan_in_order=True)["sample_id"]
+            self.places, self.version = {s: i for i, s in enumerate(ids.to_pylist())}, version
         self.old = set(self.places) if keep else None
 
     def add(self, sample_id: str, data: bytes) -> int | None:
@@ -131,18 +138,12 @@ class _ImageStore:
             self.version = lance.write_dataset(table, str(self.path), mode=mode).version
         self.waiting, self.size = [], 0
 
-# %% ../../nbs/data/05_commit.ipynb #sweep
-def _sweep(path: Path) -> None:
-    "Remove data files that an interrupted write left behind; only under the lock"
-    version = newest_version(path)
-    if path.exists() and not version:
-        shutil.rmtree(path)
-    elif version:
-        used = {Path(f.path).name for part in open_table(path, version).get_fragments() for f in part.data_files()}
-        for file in [f for f in (path / "data").iterdir() if f.name not in used]:
-            file.unlink()
+# %% ../../nbs/data/05_commit.ipynb #clean
+def _clean(text: str) -> str:
+    "Text that is valid in UTF-8; a file name may contain any bytes"
+    return text.encode("utf-8", "replace").decode()
 
-# %% ../../nbs/data/05_commit.ipynb #as-text
+
 def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -151,11 +152,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return value.isoformat() if isinstance(value, (date, datetime)) else _clean(str(value))
-
-# %% ../../nbs/data/05_commit.ipynb #clean
-def _clean(text: str) -> str:
-    "Text that is valid in UTF-8; a file name may contain any bytes"
-    return text.encode("utf-8", "replace").decode()
 
 # %% ../../nbs/data/05_commit.ipynb #plain-value
 def _plain_value(value: Any) -> Any:
@@ -171,13 +167,17 @@ def _plain_value(value: Any) -> Any:
 
 # %% ../../nbs/data/05_commit.ipynb #bd173720
 _KINDS = (
-    (bool, pa.bool_()),
-    (int, pa.int64()),
-    (float, pa.float64()),
-    (datetime, pa.timestamp("us")),
-    (date, pa.date32()),
-    (str, pa.string()),
-)
+    (bool, pa.bool_()), (int, pa.int64()), (float, pa.float64()),
+    (datetime, pa.timestamp("us")), (date, pa.date32()), (str, pa.string()),
+)  # fmt: skip
+
+
+def _join_types(kinds: set) -> pa.DataType:
+    if len(kinds) == 1 and None not in kinds:
+        return next(iter(kinds))
+    if kinds == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.timestamp("us") if kinds == {pa.date32(), pa.timestamp("us")} else pa.string()
 
 # %% ../../nbs/data/05_commit.ipynb #make-column
 def make_column(values: list) -> pa.Array:
@@ -188,26 +188,16 @@ def make_column(values: list) -> pa.Array:
         return pa.nulls(len(values))
     kind = _join_types(kinds)
     if kind == pa.timestamp("us"):
-        values = [
-            datetime(v.year, v.month, v.day) if isinstance(v, date) and not isinstance(v, datetime) else v
-            for v in values
-        ]
+        days = (isinstance(v, date) and not isinstance(v, datetime) for v in values)
+        values = [datetime(v.year, v.month, v.day) if day else v for v, day in zip(values, days, strict=True)]
     try:
-        return (
-            pa.array(values, kind)
-            if kind != pa.string()
-            else pa.array([None if v is None else _as_text(v) for v in values], kind)
-        )
+        return _text_column(values) if kind == pa.string() else pa.array(values, kind)
     except (pa.ArrowInvalid, OverflowError, TypeError):  # integers beyond 64 bits
-        return pa.array([None if v is None else _as_text(v) for v in values], pa.string())
+        return _text_column(values)
 
-# %% ../../nbs/data/05_commit.ipynb #join-types
-def _join_types(kinds: set) -> pa.DataType:
-    if len(kinds) == 1 and None not in kinds:
-        return next(iter(kinds))
-    if kinds == {pa.int64(), pa.float64()}:
-        return pa.float64()
-    return pa.timestamp("us") if kinds == {pa.date32(), pa.timestamp("us")} else pa.string()
+
+def _text_column(values: list) -> pa.Array:
+    return pa.array([None if v is None else _as_text(v) for v in values], pa.string())
 
 # %% ../../nbs/data/05_commit.ipynb #join-columns
 def _join_columns(parts: list[tuple[int, pa.Array | None]]) -> pa.ChunkedArray:
@@ -219,7 +209,7 @@ def _join_columns(parts: list[tuple[int, pa.Array | None]]) -> pa.ChunkedArray:
         if piece is None or pa.types.is_null(piece.type):
             out.append(pa.nulls(n, kind))
         elif kind == pa.string() and piece.type != kind:
-            out.append(pa.array([None if v is None else _as_text(v) for v in piece.to_pylist()], kind))
+            out.append(_text_column(piece.to_pylist()))
         else:
             out.append(piece.cast(kind))
     return pa.chunked_array(out, kind)
@@ -227,14 +217,30 @@ def _join_columns(parts: list[tuple[int, pa.Array | None]]) -> pa.ChunkedArray:
 # %% ../../nbs/data/05_commit.ipynb #column-name
 def column_name(name: str, taken: Iterable[str]) -> str:
     "`name`, changed if it is reserved or in use; Lance does not accept dots and backticks"
+    taken = {*reserved_columns, *taken}
+    hidden = ("_image", "_rowid", "_rowaddr", "_score", "_distance")
     name = re.sub(r"[`.\x00-\x1f]", "_", _clean(str(name)).strip()) or "column"
-    while (
-        name in reserved_columns
-        or name in taken
-        or name.lower() in ("_image", "_rowid", "_rowaddr", "_score", "_distance")
-    ):
+    while name in taken or name.lower() in hidden:
         name += "_"
     return name
+
+# %% ../../nbs/data/05_commit.ipynb #target-row
+_ROWS = pa.schema(
+    {
+        "sample_id": pa.string(), "uri": pa.string(), "width": pa.int32(), "height": pa.int32(),
+        "split": pa.string(), "target": target_type, "_image": pa.int64(),
+    }
+)  # fmt: skip
+
+
+def _target_row(target: Target) -> dict[str, list]:
+    row = target.to_dict()
+    return row | {k: [_clean(str(v)) for v in row[k]] for k in ("labels", "box_labels", "texts")}
+
+# %% ../../nbs/data/05_commit.ipynb #why-duplicate
+def _why_duplicate(labels: Sequence[str], first: str, other: Sequence[str]) -> str:
+    here, there = (", ".join(names) or "nothing" for names in (labels, other))
+    return f"the same bytes as {first}" + (f", but labelled {here} here and {there} there" if labels != other else "")
 
 # %% ../../nbs/data/05_commit.ipynb #Rows
 class _Rows:
@@ -242,7 +248,7 @@ class _Rows:
 
     def __init__(self):
         self.seen: dict[str, tuple[str, tuple]] = {}
-        self.batch: list[tuple] = []
+        self.batch: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.parts: list[tuple[pa.Table, dict[str, pa.Array]]] = []
         self.names: dict[str, str] = {}
         self.aside: list[dict[str, Any]] = []
@@ -255,50 +261,30 @@ class _Rows:
         if c.problem:
             self.set_aside(uri, str(c.sample.meta.get("kind", "image")), c.problem, c.sample_id or None)
         elif c.sample_id in self.seen:
-            first, labels = self.seen[c.sample_id]
-            differ = f", but labelled {', '.join(c.target.labels) or 'nothing'} here and {', '.join(labels) or 'nothing'} there"
-            reason = f"the same bytes as {first}{differ if labels != c.target.labels else ''}"
-            self.set_aside(uri, "duplicate", reason, c.sample_id)
+            self.set_aside(uri, "duplicate", _why_duplicate(c.target.labels, *self.seen[c.sample_id]), c.sample_id)
         else:
             self.seen[c.sample_id] = (uri, c.target.labels)
             for note in c.notes:
                 self.set_aside(uri, "annotation", note, c.sample_id)
             kept = uri if images.keep or c.sample.image is not None else os.path.abspath(uri)
-            self.batch.append(
-                (
-                    c.sample_id,
-                    kept,
-                    c.width,
-                    c.height,
-                    c.sample.split,
-                    c.target,
-                    images.add(c.sample_id, c.data),
-                    c.sample.meta,
-                )
-            )
+            row = {
+                "sample_id": c.sample_id, "uri": _clean(kept), "width": c.width, "height": c.height,
+                "split": None if c.sample.split is None else _clean(str(c.sample.split)),
+                "target": _target_row(c.target), "_image": images.add(c.sample_id, c.data),
+            }  # fmt: skip
+            self.batch.append((row, c.sample.meta))
             if len(self.batch) >= 2048:
                 self.flush()
 
     def flush(self) -> None:
         if not self.batch:
             return
-        *columns, metas = zip(*self.batch, strict=True)
-        ids, uris, widths, heights, splits, targets, places = columns
-        new = [k for k in {k: None for meta in metas for k in meta} if k not in self.names]
+        rows, metas = zip(*self.batch, strict=True)
+        new = [k for k in dict.fromkeys(k for meta in metas for k in meta) if k not in self.names]
         for key in sorted(new, key=lambda k: column_name(k, ()) != k):  # first the names that need no change
             self.names[key] = column_name(key, self.names.values())
-        table = pa.table(
-            {
-                "sample_id": pa.array(ids, pa.string()),
-                "uri": pa.array(map(_clean, uris), pa.string()),
-                "width": pa.array(widths, pa.int32()),
-                "height": pa.array(heights, pa.int32()),
-                "split": pa.array([None if s is None else _clean(str(s)) for s in splits], pa.string()),
-                "target": pa.array([_target_row(t) for t in targets], target_type),
-                "_image": pa.array(places, pa.int64()),
-            }
-        )
-        self.parts.append((table, {self.names[k]: make_column([m.get(k) for m in metas]) for k in self.names}))
+        more = {name: make_column([m.get(k) for m in metas]) for k, name in self.names.items()}
+        self.parts.append((pa.Table.from_pylist(list(rows), _ROWS), more))
         self.batch = []
 
     def finish(self) -> pa.Table:
@@ -308,11 +294,6 @@ class _Rows:
         for name in self.names.values():
             table = table.append_column(name, _join_columns([(t.num_rows, more.get(name)) for t, more in self.parts]))
         return table.take(pc.sort_indices(table["sample_id"]))
-
-# %% ../../nbs/data/05_commit.ipynb #target-row
-def _target_row(target: Target) -> dict[str, list]:
-    row = target.to_dict()
-    return row | {k: [_clean(str(v)) for v in row[k]] for k in ("labels", "box_labels", "texts")}
 
 # %% ../../nbs/data/05_commit.ipynb #content-fingerprint
 def _content_fingerprint(table: pa.Table, metadata: Sequence[str]) -> str:
@@ -375,6 +356,11 @@ def _describe_rows(table: pa.Table) -> dict[str, Any]:
         "fingerprint": _content_fingerprint(table, metadata),
     }
 
+# %% ../../nbs/data/05_commit.ipynb #aside-fingerprint
+def _aside_fingerprint(aside: list[dict]) -> str:
+    "Fingerprint of what was set aside, independent of folder and order"
+    return fingerprint(sorted([r["kind"], r["sample_id"] or r["reason"]] for r in aside))
+
 # %% ../../nbs/data/05_commit.ipynb #write-quarantine
 def _write_quarantine(home: Path, aside: list[dict]) -> str:
     table = pa.Table.from_pylist(sorted(aside, key=lambda r: (r["uri"], r["kind"], r["reason"])), QUARANTINE_SCHEMA)
@@ -383,11 +369,6 @@ def _write_quarantine(home: Path, aside: list[dict]) -> str:
         with atomic_path(home / "quarantine" / name) as path:
             pq.write_table(table, path)
     return name
-
-# %% ../../nbs/data/05_commit.ipynb #aside-fingerprint
-def _aside_fingerprint(aside: list[dict]) -> str:
-    "Fingerprint of what was set aside, independent of folder and order"
-    return fingerprint(sorted([r["kind"], r["sample_id"] or r["reason"]] for r in aside))
 
 # %% ../../nbs/data/05_commit.ipynb #publish
 def _publish(home: Path, table: pa.Table, info: dict[str, Any]) -> Dataset:
@@ -420,13 +401,40 @@ def _progress(items: Iterable, total: int | None) -> Iterator:
         if bar is not None:
             bar.close()
 
-# %% ../../nbs/data/05_commit.ipynb #nothing-usable
-def _nothing_usable(name: str, aside: list[dict]) -> ValueError:
-    counts = Counter(r["reason"] for r in aside).most_common(5)
-    why = "; ".join(f"{n} × {reason}" for reason, n in counts) or "there were no samples at all"
-    return ValueError(
-        f"no image of {name!r} can be used: {why}. Nothing was committed. Check the path and the format of the images."
-    )
+# %% ../../nbs/data/05_commit.ipynb #stored
+def _stored(samples: Iterable[Sample], keep: bool) -> Iterator[Sample]:
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise TypeError(
+                f"commit takes samples. Got a {type(sample).__name__}; pass what read_samples or another reader yields."
+            )
+        if not keep and sample.image is not None:
+            raise ValueError(
+                f"{sample.uri} has no file to refer to, its image is held in memory. Commit with images='bytes'."
+            )
+        yield sample
+
+# %% ../../nbs/data/05_commit.ipynb #check-all
+def _check_all(
+    samples: Iterable[Sample], images: _ImageStore, threads: int, max_megapixels: float, min_side: int
+) -> _Rows:
+    "Check all samples in threads, and store the usable ones in their order"
+    rows = _Rows()
+    check = functools.partial(_check_sample, max_megapixels=max_megapixels, min_side=min_side)
+    total = len(samples) if isinstance(samples, Sequence) else None
+    with ThreadPoolExecutor(threads) as pool:
+        for checked in _progress(_in_order(pool, check, _stored(samples, images.keep), 4 * threads), total):
+            rows.add(checked, images)
+    images.flush()
+    return rows
+
+# %% ../../nbs/data/05_commit.ipynb #unchanged
+def _unchanged(home: Path, info: dict[str, Any]) -> Dataset | None:
+    "The newest version, if its content is the same"
+    version = newest_version(home / "rows.lance")
+    newest = load_version(home, version) if version else None
+    same = newest and all(newest.info[k] == info[k] for k in ("fingerprint", "aside", "images"))
+    return newest if same else None
 
 # %% ../../nbs/data/05_commit.ipynb #commit
 def commit(
@@ -450,15 +458,10 @@ def commit(
     limit = settings.max_megapixels if max_megapixels is None else max_megapixels
     threads = workers or settings.workers or os.cpu_count() or 1
     with lock_dataset(home):
-        kept, rows = _ImageStore(home, images == "bytes"), _Rows()
-        check = functools.partial(_check_sample, max_megapixels=limit, min_side=min_side)
-        total = len(samples) if isinstance(samples, Sequence) else None
-        with ThreadPoolExecutor(threads) as pool:
-            for checked in _progress(_in_order(pool, check, _stored(samples, images), 4 * threads), total):
-                rows.add(checked, kept)
+        kept = _ImageStore(home, images == "bytes")
+        rows = _check_all(samples, kept, threads, limit, min_side)
         if not rows.seen:
             raise _nothing_usable(name, rows.aside)
-        kept.flush()
         table = _with_splits(home, rows.finish(), kept.old, group, resplit, ratios=ratios, seed=seed)
         info = _describe_rows(table) | {"images": images, "images_version": kept.version, "max_megapixels": limit}
         info |= {"quarantined": len(rows.aside), "aside": _aside_fingerprint(rows.aside)}
@@ -467,23 +470,10 @@ def commit(
         info |= {"message": message, "quarantine": _write_quarantine(home, rows.aside)}
         return _publish(home, table, info)
 
-# %% ../../nbs/data/05_commit.ipynb #stored
-def _stored(samples: Iterable[Sample], images: str) -> Iterator[Sample]:
-    for sample in samples:
-        if not isinstance(sample, Sample):
-            raise TypeError(
-                f"commit takes samples. Got a {type(sample).__name__}; pass what read_samples or another reader yields."
-            )
-        if images == "reference" and sample.image is not None:
-            raise ValueError(
-                f"{sample.uri} has no file to refer to, its image is held in memory. Commit with images='bytes'."
-            )
-        yield sample
-
-# %% ../../nbs/data/05_commit.ipynb #unchanged
-def _unchanged(home: Path, info: dict[str, Any]) -> Dataset | None:
-    "The newest version, if its content is the same"
-    version = newest_version(home / "rows.lance")
-    newest = load_version(home, version) if version else None
-    same = newest and all(newest.info[k] == info[k] for k in ("fingerprint", "aside", "images"))
-    return newest if same else None
+# %% ../../nbs/data/05_commit.ipynb #nothing-usable
+def _nothing_usable(name: str, aside: list[dict]) -> ValueError:
+    counts = Counter(r["reason"] for r in aside).most_common(5)
+    why = "; ".join(f"{n} × {reason}" for reason, n in counts) or "there were no samples at all"
+    return ValueError(
+        f"no image of {name!r} can be used: {why}. Nothing was committed. Check the path and the format of the images."
+    )

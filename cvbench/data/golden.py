@@ -17,6 +17,14 @@ from ..core.files import check_name
 from ..core.log import append_lines, find_author, locked_lines, now, read_lines
 from ..core.settings import load_settings
 
+# %% ../../nbs/data/08_golden.ipynb #golden-file
+def _golden_file(name: str, folder: str | os.PathLike | None) -> Path:
+    return Path(folder or load_settings().golden) / f"{check_name(name, 'golden set')}.jsonl"
+
+
+def _plain(target: Any) -> Any:
+    return target if isinstance(target, str) or target is None else [str(t) for t in target]
+
 # %% ../../nbs/data/08_golden.ipynb #add-golden
 def add_golden(
     name: str,  # Name of the set
@@ -27,7 +35,7 @@ def add_golden(
     folder: str | os.PathLike | None = None,  # Folder of golden sets; from settings by default
 ) -> tuple[Path, int]:  # The file, and the number of images added
     "Add images to a golden set; an image with the same target is not added twice"
-    path = Path(folder or load_settings().golden) / f"{check_name(name, 'golden set')}.jsonl"
+    path = _golden_file(name, folder)
     with locked_lines(path) as (lines, file):
         there = {x["sample_id"]: x["target"] for x in lines}
         new = [r for r in rows if r["sample_id"] not in there or there[r["sample_id"]] != _plain(r["target"])]
@@ -35,17 +43,13 @@ def add_golden(
         append_lines(file, [{"sample_id": r["sample_id"], "target": _plain(r["target"]), **facts} for r in new])
     return path, len(new)
 
-
-def _plain(target: Any) -> Any:
-    return target if isinstance(target, str) or target is None else [str(t) for t in target]
-
 # %% ../../nbs/data/08_golden.ipynb #load-golden
 def load_golden(
     name: str,  # Name of the set
     folder: str | os.PathLike | None = None,  # Folder of golden sets; from settings by default
 ) -> pd.DataFrame:  # sample_id, target, reason, author, time …
     "A golden set, with the last line of each image"
-    path = Path(folder or load_settings().golden) / f"{check_name(name, 'golden set')}.jsonl"
+    path = _golden_file(name, folder)
     if not path.exists():
         known = sorted(p.stem for p in path.parent.glob("*.jsonl"))
         raise FileNotFoundError(

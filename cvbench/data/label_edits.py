@@ -24,6 +24,19 @@ from .commit import commit
 from .dataset import Dataset, read_schema
 from .versions import add_column, checkout
 
+# %% ../../nbs/data/07_label_edits.ipynb #state
+def _edits(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    "The edits in a log, each with its state"
+    state: dict[int, str] = {}
+    for x in lines:
+        if x["verb"] == "relabel":
+            state[x["edit"]] = "pending"
+        elif x["verb"] == "undo":
+            state[x["edit"]] = "undone"
+        elif x["verb"] == "commit":
+            state |= dict.fromkeys(x["edits"], f"in {x['version']}")
+    return [{**x, "state": state[x["edit"]]} for x in lines if x["verb"] == "relabel"]
+
 # %% ../../nbs/data/07_label_edits.ipynb #EditLog
 @dataclass(frozen=True)
 class EditLog:
@@ -56,8 +69,7 @@ class EditLog:
     def undo(self) -> int:  # Number of the edit
         "Undo the newest edit; raises `ValueError` if there is none that is not committed"
         with locked_lines(self.path) as (lines, file):
-            state = _state(lines)
-            open_ = [x for x in lines if x["verb"] == "relabel" and state[x["edit"]] == "pending"]
+            open_ = [x for x in _edits(lines) if x["state"] == "pending"]
             if not open_:
                 raise ValueError(
                     f"there is no edit of {self.name} to undo. Committed edits stay: relabel the images again to correct them."
@@ -68,58 +80,14 @@ class EditLog:
     @property
     def pending(self) -> dict[str, list[str]]:
         "Newest label of each image by sample_id, without undone and committed edits"
-        lines = read_lines(self.path)
-        state = _state(lines)
-        return {
-            i: x["after"] for x in lines if x["verb"] == "relabel" and state[x["edit"]] == "pending" for i in x["ids"]
-        }
+        return {i: x["after"] for x in _edits(read_lines(self.path)) if x["state"] == "pending" for i in x["ids"]}
 
     @property
     def table(self) -> pd.DataFrame:
         "edit, time, author, sample_id, before, after, state: one row per image"
-        lines = read_lines(self.path)
-        state = _state(lines)
-        rows = [(x["edit"], x["time"], x["author"], i, ", ".join(b), ", ".join(x["after"]), state[x["edit"]])
-                for x in lines if x["verb"] == "relabel" for i, b in zip(x["ids"], x["before"], strict=True)]  # fmt: skip
+        rows = [(x["edit"], x["time"], x["author"], i, ", ".join(b), ", ".join(x["after"]), x["state"])
+                for x in _edits(read_lines(self.path)) for i, b in zip(x["ids"], x["before"], strict=True)]  # fmt: skip
         return pd.DataFrame(rows, columns=["edit", "time", "author", "sample_id", "before", "after", "state"])
-
-# %% ../../nbs/data/07_label_edits.ipynb #state
-def _state(lines: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    state: dict[int, str] = {}
-    for x in lines:
-        if x["verb"] == "relabel":
-            state[x["edit"]] = "pending"
-        elif x["verb"] == "undo":
-            state[x["edit"]] = "undone"
-        elif x["verb"] == "commit":
-            state |= dict.fromkeys(x["edits"], f"in {x['version']}")
-    return state
-
-# %% ../../nbs/data/07_label_edits.ipynb #commit-edits
-def commit_edits(
-    edits: EditLog,
-    message: str = "",  # Message for the data set's log
-) -> Dataset:  # The new version
-    "Commit the corrected labels as a new version; raises `ValueError` if no edit is pending"
-    lines, pending = read_lines(edits.path), edits.pending
-    if not pending:
-        raise ValueError(f"no edit of {edits.name} is waiting to be committed. Relabel some images first.")
-    old = checkout(edits.name, edits.store)
-    if gone := set(pending) - set(old.table(["sample_id"])["sample_id"].to_pylist()):
-        raise ValueError(
-            f"{len(gone)} relabelled images are not in {old.ref}, such as {min(gone)}. Undo those edits, or restore a version that has them."
-        )
-    made = commit(
-        _relabelled(old, pending), old.name, images=old.info["images"], message=message or f"relabelled {len(pending):,} images",
-        min_side=1, max_megapixels=old.info.get("max_megapixels"), store=edits.store,
-    )  # fmt: skip
-    made = _carry_columns(old, made)
-    numbers = [n for n, state in _state(lines).items() if state == "pending"]
-    with locked_lines(edits.path) as (_, file):
-        append_lines(
-            file, [{"verb": "commit", "edits": numbers, "version": made.ref, "time": now(), "author": find_author()}]
-        )
-    return made
 
 # %% ../../nbs/data/07_label_edits.ipynb #relabelled
 def _relabelled(ds: Dataset, new: Mapping[str, Sequence[str]]) -> Iterator[Sample]:
@@ -137,6 +105,14 @@ def _relabelled(ds: Dataset, new: Mapping[str, Sequence[str]]) -> Iterator[Sampl
         if aside["kind"] != "annotation":
             yield Sample(aside["uri"], problem=aside["reason"], meta={"kind": aside["kind"]})
 
+# %% ../../nbs/data/07_label_edits.ipynb #values
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    kind = column.type
+    if not pa.types.is_fixed_size_list(kind):
+        return column.to_pylist()
+    flat = column.combine_chunks()
+    return [None if not flat[i].is_valid else np.asarray(flat[i].values, np.float32) for i in range(len(flat))]
+
 # %% ../../nbs/data/07_label_edits.ipynb #carry-columns
 def _carry_columns(old: Dataset, new: Dataset) -> Dataset:
     "Copy columns that were added after the commit, such as embeddings, to a version of the same images"
@@ -147,10 +123,28 @@ def _carry_columns(old: Dataset, new: Dataset) -> Dataset:
         new = add_column(new, name, dict(zip(table["sample_id"].to_pylist(), _values(table[name]), strict=True)), about)
     return new
 
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    kind = column.type
-    if not pa.types.is_fixed_size_list(kind):
-        return column.to_pylist()
-    flat = column.combine_chunks()
-    return [None if not flat[i].is_valid else np.asarray(flat[i].values, np.float32) for i in range(len(flat))]
+# %% ../../nbs/data/07_label_edits.ipynb #commit-edits
+def commit_edits(
+    edits: EditLog,
+    message: str = "",  # Message for the data set's log
+) -> Dataset:  # The new version
+    "Commit the corrected labels as a new version; raises `ValueError` if no edit is pending"
+    waiting = [x for x in _edits(read_lines(edits.path)) if x["state"] == "pending"]
+    new = {i: x["after"] for x in waiting for i in x["ids"]}
+    if not new:
+        raise ValueError(f"no edit of {edits.name} is waiting to be committed. Relabel some images first.")
+    old = checkout(edits.name, edits.store)
+    if gone := set(new) - set(old.table(["sample_id"])["sample_id"].to_pylist()):
+        raise ValueError(
+            f"{len(gone)} relabelled images are not in {old.ref}, such as {min(gone)}. Undo those edits, or restore a version that has them."
+        )
+    made = commit(
+        _relabelled(old, new), old.name, images=old.info["images"], message=message or f"relabelled {len(new):,} images",
+        min_side=1, max_megapixels=old.info.get("max_megapixels"), store=edits.store,
+    )  # fmt: skip
+    made = _carry_columns(old, made)
+    numbers = [x["edit"] for x in waiting]
+    line = {"verb": "commit", "edits": numbers, "version": made.ref, "time": now(), "author": find_author()}
+    with locked_lines(edits.path) as (_, file):
+        append_lines(file, [line])
+    return made
