@@ -237,7 +237,7 @@ def test_golden_and_edits_from_the_mouse(cockpit, ev, folders, ds):
         {"verb": "undo", "rows": None},
     ],
 )  # fmt: skip
-def test_bad_deeds_are_refused_in_words(cockpit, folders, message, store):
+def test_bad_actions_are_refused_in_words(cockpit, folders, message, store):
     said = ask(cockpit, type="act", id=1, **message)[0]
     assert said["ok"] is False and len(said["message"]) > 10 and said["id"] == 1
     written = [
