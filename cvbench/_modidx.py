@@ -178,6 +178,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'cvbench.cockpit.table._make_text': ('cockpit/table.html#_make_text', 'cvbench/cockpit/table.py'),
                                        'cvbench.cockpit.table._pack_other': ('cockpit/table.html#_pack_other', 'cvbench/cockpit/table.py'),
                                        'cvbench.cockpit.table._pack_own': ('cockpit/table.html#_pack_own', 'cvbench/cockpit/table.py'),
+                                       'cvbench.cockpit.table._read_frame': ('cockpit/table.html#_read_frame', 'cvbench/cockpit/table.py'),
                                        'cvbench.cockpit.table._write': ('cockpit/table.html#_write', 'cvbench/cockpit/table.py'),
                                        'cvbench.cockpit.table.make_chip': ('cockpit/table.html#make_chip', 'cvbench/cockpit/table.py'),
                                        'cvbench.cockpit.table.pack_table': ('cockpit/table.html#pack_table', 'cvbench/cockpit/table.py'),

@@ -42,12 +42,8 @@ _TEXT = 200  # Maximum characters of a label or text
 
 # %% ../../nbs/cockpit/02_overlays.ipynb #make-overlays-2
 def _make_overlays(target: Target, width: int, height: int, side: int, most: int | None) -> list[Overlay]:
-    boxes, out = np.clip(target.boxes / np.array([width, height] * 2), 0, 1), list[Overlay]()
-    areas = (
-        (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        if len(boxes)
-        else [m[1::2].sum() for m in target.masks]
-    )
+    boxes, out = np.clip(target.boxes / np.array([width, height] * 2), 0, 1), list[Overlay]()  # (objects, 4)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) if len(boxes) else [m[1::2].sum() for m in target.masks]
     for i in np.argsort(-np.nan_to_num(np.asarray(areas, float)), kind="stable")[:most].tolist():
         label = target.box_labels[i][:_TEXT] if target.box_labels else ""
         if target.masks and target.masks[i].sum(dtype=np.int64) == width * height:

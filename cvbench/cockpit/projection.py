@@ -62,12 +62,9 @@ def read_embedding(
     table = ds.table(["sample_id", column])
     values = table[column].combine_chunks()
     width = values.type.list_size
-    flat = (
-        values.flatten()
-        if not values.null_count
-        else pc.fill_null(values, pa.scalar([np.nan] * width, values.type)).flatten()
-    )
-    matrix = np.asarray(flat, np.float32).reshape(-1, width)
+    if values.null_count:
+        values = pc.fill_null(values, pa.scalar([np.nan] * width, values.type))
+    matrix = np.asarray(values.flatten(), np.float32).reshape(-1, width)  # (rows, features)
     at = pc.index_in(ids, table["sample_id"].combine_chunks())
     rows = np.asarray(at.fill_null(0), np.int64)
     out = matrix[rows] if len(matrix) else np.zeros((len(rows), width), np.float32)

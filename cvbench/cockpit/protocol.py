@@ -96,9 +96,7 @@ class Filter(TypedDict):
     values: NotRequired[list[Any]]  # None stands for missing; class indices for has and lacks
     low: NotRequired[float | None]  # Inclusive; None for an open end
     high: NotRequired[float | None]  # Exclusive
-    cells: NotRequired[
-        list[list[list[int]]]
-    ]  # Cells of the confusion matrix: class indices of targets, class indices of predictions
+    cells: NotRequired[list[list[list[int]]]]  # Confusion cells: class indices of targets, then of predictions
     polygon: NotRequired[list[list[float]]]  # Lasso, in the units of x and y
 
 # %% ../../nbs/cockpit/00_protocol.ipynb #Choice

@@ -48,11 +48,8 @@ def _is_vector(kind: pa.DataType) -> bool:
     return pa.types.is_fixed_size_list(kind) and kind.list_size > 8 and pa.types.is_floating(kind.value_type)
 
 # %% ../../nbs/cockpit/03_table.ipynb #make-column
-def _make_column(
-    name: str,  # Name of the column
-    values: pa.Array,  # (n,) of any type
-) -> tuple[Column, pa.Array] | None:  # None for vectors
-    "Make a metadata column for the browser"
+def _make_column(name: str, values: pa.Array) -> tuple[Column, pa.Array] | None:
+    "A metadata column for the browser; None for vectors"
     t, about = values.type, Column(key=name, label=name, kind="text")
     if pa.types.is_dictionary(t):
         values, t = values.cast(t.value_type), t.value_type
@@ -60,9 +57,7 @@ def _make_column(
         return None
     if pa.types.is_boolean(t):
         return about | {"kind": "bool"}, values
-    if pa.types.is_integer(t) and _fits(values):
-        return about | {"kind": "number"}, values.cast(pa.float64())
-    if pa.types.is_floating(t):
+    if pa.types.is_floating(t) or (pa.types.is_integer(t) and _fits(values)):
         return about | {"kind": "number"}, values if t == pa.float32() else values.cast(pa.float64())
     if pa.types.is_date(t) or pa.types.is_timestamp(t):
         return _make_date(about, values)
@@ -77,7 +72,7 @@ def _fits(values: pa.Array) -> bool:
     ends = pc.min_max(values).as_py()
     return all(v is None or abs(v) <= _EXACT for v in ends.values())
 
-# %% ../../nbs/cockpit/03_table.ipynb #make-date
+
 def _make_date(about: Column, values: pa.Array) -> tuple[Column, pa.Array]:
     "A category if there are few dates or times, else milliseconds"
     if pc.count_distinct(values).as_py() <= _FEW:
@@ -123,6 +118,10 @@ def _column(role: Role, kind: Kind, data: pa.Array, local: bool = False) -> tupl
     return about, data
 
 # %% ../../nbs/cockpit/03_table.ipynb #pack-other
+def _is(values: pa.Array, what: bool) -> np.ndarray:
+    return pc.equal(values, what).fill_null(False).to_numpy(zero_copy_only=False)
+
+
 _OUTCOMES = ("fixed", "broken", "both right", "both wrong")
 
 # %% ../../nbs/cockpit/03_table.ipynb #pack-other-2
@@ -136,11 +135,9 @@ def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Arra
     at = pc.index_in(ev.predictions.table["sample_id"].combine_chunks(), table["sample_id"].combine_chunks())
     if at.null_count == len(at):
         raise ValueError("the two evaluations have no image in common. Predict with both models on the same split.")
-    single = ev.task == "classification"
+    single, ours = ev.task == "classification", ev._view.correct
     right = pa.array(other._view.correct).take(at)
-    code = np.select(
-        [~ev._view.correct & _is(right, True), ev._view.correct & _is(right, False), ev._view.correct], [0, 1, 2], 3
-    )
+    code = np.select([~ours & _is(right, True), ours & _is(right, False), ours], [0, 1, 2], 3)
     outcome = pa.DictionaryArray.from_arrays(
         pa.array(code.astype(np.int32), mask=~np.asarray(at.is_valid())), pa.array(_OUTCOMES)
     )
@@ -148,10 +145,6 @@ def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Arra
     numbers = [_column(f"{c}_b", "number", table[c].combine_chunks().take(at), True) for c in ("score", "loss")]  # type: ignore[arg-type]
     return [_column("pred_b", "category" if single else "labels", pred, True), *numbers,
             _column("correct_b", "bool", right, True), _column("outcome", "category", outcome, True)]  # fmt: skip
-
-# %% ../../nbs/cockpit/03_table.ipynb #is
-def _is(values: pa.Array, what: bool) -> np.ndarray:
-    return pc.equal(values, what).fill_null(False).to_numpy(zero_copy_only=False)
 
 # %% ../../nbs/cockpit/03_table.ipynb #pack-table
 def pack_table(
@@ -212,13 +205,7 @@ def read_slices(
     if isinstance(slices, pa.Table):
         slices = slices.to_pandas()
     if isinstance(slices, pd.DataFrame):
-        if "slice" in slices.columns and all(isinstance(s, Slice) for s in slices["slice"]):
-            return list(slices["slice"])
-        if not {"name", "where"} <= set(slices.columns):
-            raise TypeError(
-                f"a table of slices needs a column slice, or the columns name and where. Got {list(slices.columns)}."
-            )
-        return [_from_row(r) for r in slices.to_dict("records")]
+        return _read_frame(slices)
     found = list(slices)
     if odd := [s for s in found if not isinstance(s, Slice)]:
         raise TypeError(
@@ -227,12 +214,17 @@ def read_slices(
     return found
 
 # %% ../../nbs/cockpit/03_table.ipynb #from-row
+def _read_frame(table: pd.DataFrame) -> list[Slice]:
+    if "slice" in table.columns and all(isinstance(s, Slice) for s in table["slice"]):
+        return list(table["slice"])
+    if not {"name", "where"} <= set(table.columns):
+        raise TypeError(
+            f"a table of slices needs a column slice, or the columns name and where. Got {list(table.columns)}."
+        )
+    return [_from_row(r) for r in table.to_dict("records")]
+
+
 def _from_row(row: dict[Any, Any]) -> Slice:
-    ids = row.get("ids")
-    more = {str(k): v for k, v in row.items() if k not in ("name", "where", "ids")}
-    return Slice(
-        str(row["name"]),
-        str(row["where"] or ""),
-        None if ids is None or isinstance(ids, float) else tuple(ids),
-        evidence=more,
-    )
+    ids, more = row.get("ids"), {str(k): v for k, v in row.items() if k not in ("name", "where", "ids")}
+    known = None if ids is None or isinstance(ids, float) else tuple(ids)
+    return Slice(str(row["name"]), str(row["where"] or ""), known, evidence=more)

@@ -85,7 +85,7 @@ class ThumbCache:
 # %% ../../nbs/cockpit/04_thumbnails.ipynb #Pictures
 _SIZES = (64, 80, 128, 160, 320)
 
-# %% ../../nbs/cockpit/04_thumbnails.ipynb #Pictures-2
+
 class Pictures:
     "Images of the rows of an evaluation"
 

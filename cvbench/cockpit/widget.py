@@ -19,6 +19,8 @@ import anywidget
 import numpy as np
 import pandas as pd
 import traitlets
+from IPython import get_ipython
+from IPython.display import display
 
 from .actions import add_selection, make_slice, plan_test, read_labels, relabel, show_pending, show_slice
 from .chips import find_chips
@@ -39,10 +41,8 @@ from ..slices.slice_tests import save_slice, save_slice_test
 # %% ../../nbs/cockpit/09_widget.ipynb #find-name
 def _find_name(value: Any, spaces: Sequence[Mapping[str, Any]], default: str) -> str:
     "Name of a value in the notebook"
-    names = (
-        k for space in spaces for k, v in space.items() if v is value and k.isidentifier() and not k.startswith("_")
-    )
-    return next(names, default)
+    names = (k for space in spaces for k, v in space.items() if v is value)
+    return next((k for k in names if k.isidentifier() and not k.startswith("_")), default)
 
 # %% ../../nbs/cockpit/09_widget.ipynb #caller-names
 def _caller_names() -> list[Mapping[str, Any]]:
@@ -54,12 +54,7 @@ def _caller_names() -> list[Mapping[str, Any]]:
 
 
 def _user_names() -> Mapping[str, Any]:
-    try:
-        from IPython import get_ipython
-
-        return getattr(get_ipython(), "user_ns", {})
-    except ImportError:
-        return {}
+    return getattr(get_ipython(), "user_ns", {})
 
 # %% ../../nbs/cockpit/09_widget.ipynb #Bytes
 class _Bytes(traitlets.Bytes):
@@ -244,8 +239,6 @@ class Cockpit(anywidget.AnyWidget):
         return Path(path)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
         if os.environ.get("CVBENCH_REPORT"):
             display({"text/html": self.freeze(), "text/plain": repr(self)}, raw=True)
             return
@@ -408,12 +401,10 @@ def _find_dataset(ev: Evaluation, ds: Dataset | str | None, store: str | os.Path
     except (OSError, ValueError, KeyError):  # not in this store
         return None
 
-# %% ../../nbs/cockpit/09_widget.ipynb #make-title
+
 def _make_title(ev: Evaluation) -> str:
-    return (
-        " · ".join(filter(None, [ev.dataset_version, f"model {ev.model_id}" if ev.model_id else "", ev.rows]))
-        or f"{len(ev):,} images"
-    )
+    about = [ev.dataset_version, f"model {ev.model_id}" if ev.model_id else "", ev.rows]
+    return " · ".join(filter(None, about)) or f"{len(ev):,} images"
 
 # %% ../../nbs/cockpit/09_widget.ipynb #gallery
 def gallery(evaluation: Evaluation, **more: Any) -> Cockpit:
