@@ -169,20 +169,13 @@ def make_map(
 class Neighbours:
     "Finds the most similar images, by the cosine of their features"
 
-    def __init__(
-        self,
-        features: np.ndarray,  # (n, features), NaN rows if there are none
-    ):
+    def __init__(self, features: np.ndarray):  # (n, features), NaN rows if there are none
         self.known = np.isfinite(features).all(1)
         x = np.where(self.known[:, None], features, 0).astype(np.float32)
         self.x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-    def find(
-        self,
-        row: int,
-        k: int = 12,  # Number of neighbours
-    ) -> list[int]:  # Row numbers, nearest first, without `row`
-        "Rows nearest to `row`; empty if it has no features"
+    def find(self, row: int, k: int = 12) -> list[int]:
+        "The `k` rows nearest to `row`, nearest first and without `row`; empty if it has no features"
         if not self.known[row]:
             return []
         near = self.x @ self.x[row]

@@ -64,7 +64,7 @@ class Selection:
 
     @cached_property
     def rule(self) -> tuple[str, bool]:
-        "A condition that all images meet, and whether it alone gives them; empty if there is none"
+        "A condition that all images meet (empty if there is none), and whether it alone gives these images"
         if len(self.rows) == len(self.ev):
             return "", True
         if not self.claim:

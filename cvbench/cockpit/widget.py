@@ -22,7 +22,7 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display
 
-from .actions import add_selection, make_slice, plan_test, read_labels, relabel, show_pending, show_slice
+from .actions import add_images, list_edits, make_slice, plan_test, read_labels, show_slice, write_labels
 from .chips import find_chips
 from .projection import Method, Neighbours, find_features, make_map
 from .protocol import Overlay, Panel, Spec, check_rows
@@ -162,7 +162,7 @@ class Cockpit(anywidget.AnyWidget):
         where: str | None = None,
     ) -> Path:
         "Add the selected images to a golden set: images that every later model must get right"
-        return add_selection(self._choose(rows, ids, where), name, reason)[0]
+        return add_images(self._choose(rows, ids, where), name, reason)[0]
 
     def to_test(
         self,
@@ -202,7 +202,7 @@ class Cockpit(anywidget.AnyWidget):
             raise ValueError(
                 f"the data set {self.dataset} is not in this store, so its labels cannot be corrected. Pass ds= to explore."
             )
-        return relabel(chosen, labels, log, self.pictures.ds.ref)
+        return write_labels(chosen, labels, log, self.pictures.ds.ref)
 
     def undo(self) -> int:
         "Undo the newest edit"
@@ -319,7 +319,7 @@ def _act(cockpit: Cockpit, id: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     "Run the requested action, and report the result"
     try:
         message = _run_action(cockpit, asked)
-        edits = show_pending(cockpit.ev, cockpit._log) if cockpit.ev.dataset_version or cockpit.pictures.ds else {}
+        edits = list_edits(cockpit.ev, cockpit._log) if cockpit.ev.dataset_version or cockpit.pictures.ds else {}
         done = {"ok": True, "message": message, "slices": cockpit._notes, "edits": edits}
     except (ValueError, OSError, KeyError, RuntimeError) as e:
         done = {"ok": False, "message": str(e) or type(e).__name__}
@@ -352,7 +352,7 @@ def _save_selection(cockpit: Cockpit, verb: str, name: Any, rows: list[int] | No
     if verb == "slice":
         return f"slice {name}: {cockpit.to_slice(name, rows=at).where or f'{n:,} images by id'}"
     if verb == "golden":
-        path, new = add_selection(chosen, name)
+        path, new = add_images(chosen, name)
         return f"{new:,} of {n:,} images are new in {path.parent.name}/{path.name}"
     path = cockpit.to_test(name, rows=at)
     return f"wrote {path.parent.name}/{path.name}, which fails on this model"
