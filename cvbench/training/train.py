@@ -24,6 +24,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+# %% ../../nbs/training/04_train.ipynb #imports-cvbench
 from ..core.files import fingerprint, write_json
 from ..core.runs import Run, load_run, start_run
 from ..core.settings import load_settings
@@ -90,36 +91,63 @@ class _Average(nn.Module):
         if self.own:
             self.mix(list(self.buffers()), [p.detach() for p in self.own], 1)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        "Use the average in place of the last weights"
-        last = [p.detach().clone() for p in self.own]
-        _copy(self.buffers(), self.own)
-        try:
-            yield
-        finally:
-            _copy(last, self.own)
-
 # %% ../../nbs/training/04_train.ipynb #copy
 @torch.no_grad()
 def _copy(values: Iterable[torch.Tensor], to: Iterable[torch.Tensor]) -> None:
     for value, t in zip(values, to, strict=True):
         t.copy_(value)
 
+
+@contextmanager
+def _in_place(average: _Average) -> Iterator[None]:
+    "Use an average in place of the last weights"
+    last = [p.detach().clone() for p in average.own]
+    _copy(average.buffers(), average.own)
+    try:
+        yield
+    finally:
+        _copy(last, average.own)
+
 # %% ../../nbs/training/04_train.ipynb #Job
 @dataclass(frozen=True)
 class _Job:
+    "What the steps of a training use"
+
     model: Model
     recipe: Recipe
+    epochs: int
     device: torch.device
     loss: Callable
     split: Split
     feeds: dict[str, Activations]  # By split
-    targets: dict[str, torch.Tensor]  # By split
+    targets: dict[str, torch.Tensor]  # By split, (n,) or (n, classes)
+    plan: CachePlan
     objective: Objective
     average: _Average
-    save: Callable[[], None]  # Write a checkpoint now
     quiet: bool  # No progress bars
+
+# %% ../../nbs/training/04_train.ipynb #State
+class _State:
+    "What a training has reached: all that a checkpoint holds"
+
+    def __init__(self, job: _Job, run: Run, tell: Callable[[dict], Any]):
+        self.run, self.tell, self.file = run, tell, run.path / "checkpoint.safetensors"
+        self.net = nn.ModuleList(
+            [job.model.net, job.average, *([job.objective] if list(job.objective.parameters()) else [])]
+        )
+        self.opt = _optimiser(self.net, job.recipe)
+        found = load_checkpoint(self.file, self.net, self.opt) if self.file.exists() else None
+        self.at, self.best = found or (Progress(), own_state(job.model.net))
+        self.right: torch.Tensor | None = None  # Right images of val, if this process validated the best weights
+        wait_for_workers()
+        self.begun, self.saved = time.perf_counter() - self.at.seconds, time.monotonic()
+
+    def save(self) -> None:
+        "Write a checkpoint"
+        self.at.seconds = time.perf_counter() - self.begun
+        if join_workers()[0] == 0:
+            save_checkpoint(self.file, self.net, self.opt, self.at, self.best)
+        self.saved = time.monotonic()
 
 # %% ../../nbs/training/04_train.ipynb #optimiser
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -130,61 +158,83 @@ def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
-# %% ../../nbs/training/04_train.ipynb #04f11a63
-_SAVE_EVERY = 60.0  # Seconds between checkpoints within an epoch
-
 # %% ../../nbs/training/04_train.ipynb #epoch
-def _epoch(job: _Job, opt: torch.optim.Optimizer, at: Progress, bar: tqdm) -> None:
-    recipe, y, (worker, workers) = job.recipe, job.targets["train"], join_workers()
-    order, saved = draw_order(job.objective.fill(y), recipe, at.epoch), time.monotonic()
-    views, size = draw_views(order, recipe, at.epoch), recipe.batch_size
-    steps = math.ceil(len(order) / size) - (len(order) > 1 and len(order) % size == 1)
-    job.model.net.train(), job.split.after.train(), job.objective.train()
-    while at.step < steps:
-        now = slice(at.step * size, (at.step + 1) * size if at.step + 1 < steps else None)
-        rows, drawn = order[now], views[now]
-        works, place = worker < len(rows), (at.epoch, at.step, *([worker] if worker else ()))
-        mine = slice(worker, None, workers) if works else slice(1)
-        torch.manual_seed(int(fingerprint(recipe.seed, *place), 16) >> 1)
-        for group in opt.param_groups:
-            group["lr"] = learning_rate(recipe, at.epoch * steps + at.step, recipe.epochs * steps)
-        value = _step(job, opt, rows[mine], drawn[mine], y[rows], works)
-        job.average.update()
-        at.step, at.seen, at.loss_sum = at.step + 1, at.seen + len(rows), at.loss_sum + value * len(rows)
-        bar.update(len(rows))
-        if time.monotonic() - saved > _SAVE_EVERY:
-            job.save()
-            saved = time.monotonic()
-    copy_from_first(*job.model.net.buffers())
+def _fit(job: _Job, state: _State, bar: tqdm) -> None:
+    "The training loop: epochs of steps, with a validation and a checkpoint after each epoch"
+    at, opt, patience = state.at, state.opt, job.recipe.patience or math.inf
+    while at.epoch < job.epochs and at.epoch - at.best_epoch < patience:
+        batches = _draw_batches(job, at.epoch)
+        job.model.net.train(), job.split.after.train(), job.objective.train()
+        for rows, draws in batches[at.step :]:  # (B,), (B,)
+            _set_step(job.recipe, opt, at, len(batches))
+            loss = _step(job, opt, rows, draws)
+            job.average.update()
+            at.step, at.seen, at.loss_sum = at.step + 1, at.seen + len(rows), at.loss_sum + loss * len(rows)
+            bar.update(len(rows))
+            if time.monotonic() - state.saved > _SAVE_EVERY:
+                state.save()
+        copy_from_first(*job.model.net.buffers())
+        at.epoch += 1
+        _end_epoch(job, state)
+        bar.set_postfix({k: f"{v:.3f}" for k, v in at.history[-1].items() if k.startswith("val")})
 
 # %% ../../nbs/training/04_train.ipynb #step
-def _step(
-    job: _Job, opt: torch.optim.Optimizer, rows: np.ndarray, draws: np.ndarray, whole: torch.Tensor, counts: bool
-) -> float:
-    "One update from this worker's share of a batch, whose targets (`whole`) all workers know; a share with `counts` false is ignored"
-    net, trained = job.model.net, [p for group in opt.param_groups for p in group["params"]]
-    hidden = job.feeds["train"].read(rows, draws)
+def _step(job: _Job, opt: torch.optim.Optimizer, rows: np.ndarray, draws: np.ndarray) -> float:
+    "One update from a batch of B images, of which this worker computes b; returns the loss"
+    net, (mine, counts) = job.model.net, _share(len(rows))
+    x = job.feeds["train"].read(rows[mine], draws[mine])  # (b, *shape)
+    y = job.targets["train"][rows].to(job.device)  # (B,) or (B, classes)
     with autocast(job.device, job.recipe.precision):
-        features = (job.split.after(hidden) - net.mean) / net.std
-        logits = net.head(features).float()
-        labels = _label_loss(job, logits, job.targets["train"][rows].to(job.device), whole.to(job.device))
-        value = job.objective(labels, rows, draws, features, logits, len(whole)) * float(counts)
+        features = (job.split.after(x) - net.mean) / net.std  # (b, features)
+        logits = net.head(features).float()  # (b, classes)
+        labels = _label_loss(job, logits, y[mine], y)  # ()
+        loss = job.objective(labels, rows[mine], draws[mine], features, logits, len(y)) * float(counts)  # ()
     opt.zero_grad()
-    value.backward()
-    total = value.detach().clone()
+    loss.backward()
+    trained, total = [p for group in opt.param_groups for p in group["params"]], loss.detach()
     sum_over_workers(total, *(p.grad for p in trained if p.grad is not None))
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"the training loss became {total.item()}. {_advise(job.recipe)}")
-    if not opt.state and (dead := [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]):
-        warnings.warn(
-            f"{len(dead)} trained tensors get no gradient and stay unchanged, such as {dead[0]}: the backbone does not use them.",
-            stacklevel=2,
-        )
+    _check_step(job, opt, value := total.item())
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     opt.step()
-    return total.item()
+    return value
+
+# %% ../../nbs/training/04_train.ipynb #batches
+_SAVE_EVERY = 60.0  # Seconds between checkpoints within an epoch
+
+
+def _draw_batches(job: _Job, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    "Rows and views of each step of an epoch; a last batch of one image is joined to the one before"
+    order = draw_order(job.objective.fill(job.targets["train"]), job.recipe, epoch)  # (n,)
+    size, views = job.recipe.batch_size, draw_views(order, job.recipe, epoch)  # (n,)
+    cuts = range(size, len(order) - (size > 1), size)
+    return list(zip(np.split(order, cuts), np.split(views, cuts), strict=True))
+
+# %% ../../nbs/training/04_train.ipynb #set-step
+def _set_step(recipe: Recipe, opt: torch.optim.Optimizer, at: Progress, steps: int) -> None:
+    "Seed and learning rate of a step, of `steps` in an epoch"
+    worker = join_workers()[0]
+    seed = fingerprint(recipe.seed, at.epoch, at.step, *([worker] if worker else ()))
+    torch.manual_seed(int(seed, 16) >> 1)
+    for group in opt.param_groups:
+        group["lr"] = learning_rate(recipe, at.epoch * steps + at.step, recipe.epochs * steps)
+
+# %% ../../nbs/training/04_train.ipynb #share
+def _share(n: int) -> tuple[slice, bool]:
+    "Which of `n` images this worker computes, and whether they count; one without a share computes the first for nothing"
+    worker, workers = join_workers()
+    return (slice(worker, None, workers), True) if worker < n else (slice(1), False)
 
 # %% ../../nbs/training/04_train.ipynb #advise
+def _check_step(job: _Job, opt: torch.optim.Optimizer, loss: float) -> None:
+    "Refuse a loss that is not finite; at the first step, warn of trained tensors without a gradient"
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the training loss became {loss}. {_advise(job.recipe)}")
+    named = job.model.net.named_parameters() if not opt.state else ()
+    if dead := [n for n, p in named if p.requires_grad and p.grad is None]:
+        text = f"{len(dead)} trained tensors get no gradient and stay unchanged, such as {dead[0]}: the backbone does not use them."
+        warnings.warn(text, stacklevel=3)
+
+
 def _advise(recipe: Recipe) -> str:
     return f"Lower the learning rate (lr={recipe.lr}), or set precision='fp32'."
 
@@ -201,19 +251,17 @@ def _label_loss(job: _Job, logits: torch.Tensor, y: torch.Tensor, whole: torch.T
 @torch.no_grad()
 def _map_images(job: _Job, part: str, f: Callable[[torch.Tensor], torch.Tensor], what: str) -> torch.Tensor:
     "A function of the features of all plain images of a split, (n, …) on the CPU; the workers share the work"
-    feed, (worker, workers) = job.feeds[part], join_workers()
-    rows = np.arange(len(job.targets[part]))
-    works, rows = worker < len(rows), rows[worker::workers] if worker < len(rows) else rows[:1]
+    feed, n = job.feeds[part], len(job.targets[part])
+    mine, counts = _share(n)
+    rows, out = np.arange(n)[mine], torch.zeros(0)
     feed.fill(0, rows, None if job.quiet else what)
     job.model.net.eval(), job.split.after.eval()
-    out: torch.Tensor | None = None
     for chunk in forward_batches(rows, job.device, feed.pixels.transform.size):
-        hidden = feed.read(chunk)
+        x = feed.read(chunk)  # (b, *shape)
         with autocast(job.device, job.recipe.precision):
-            z = f(job.split.after(hidden)).float().cpu()
-        out = torch.zeros(len(job.targets[part]), z.shape[1]) if out is None else out
-        out[chunk] = z * float(works)
-    assert out is not None
+            z = f(job.split.after(x)).float().cpu()  # (b, features or classes)
+        out = out if len(out) else torch.zeros(n, z.shape[1])
+        out[chunk] = z * float(counts)
     sum_over_workers(out)
     return out
 
@@ -246,34 +294,15 @@ def train(
     **changes: Any,  # Fields of the recipe to change, such as epochs=3
 ) -> Run:  # Finished
     "Adapt a model to a data set"
-    place = _own_device(device)
-    recipe = settle_recipe(recipe, model, ds, place, **changes)
-    sum_over_workers(able := torch.tensor([float(recipe.precision == "bf16")]))
-    if able.item() < join_workers()[1]:  # workers on different machines use what all of them support
-        recipe = replace(recipe, precision="fp32")
-    start = own_state(model.net)
-    config = {
-        "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
-        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": asdict(recipe),
-    } | ({"objective": objective.identity} if objective else {})  # fmt: skip
-    run, first = (
-        start_run(name or f"{ds.name}-{describe_adapter(model.adapter)['kind']}", config),
-        join_workers()[0] == 0,
-    )
-    for old in ("checkpoint.safetensors", "summary.json", "history.json") if restart and first else ():
-        (run.path / old).unlink(missing_ok=True)
-    wait_for_workers()
-    done = load_run(run.path).done
-    wait_for_workers()
-    if not done:
-        with track(run, (tracker or load_settings().tracker) if first else "off", group) as log:
-            goal, hear = objective or Objective(), on_epoch or (lambda entry: None)
-            try:
-                with torch.random.fork_rng([place] if place.type == "cuda" else []):
-                    _run(model, ds, recipe, goal, place, run, log, hear, quiet)
-            except BaseException:
-                load_state(model.net.cpu().eval(), start)
-                raise
+    place, first = _own_device(device), join_workers()[0] == 0
+    recipe = _agree_on_precision(settle_recipe(recipe, model, ds, place, **changes))
+    start, name = own_state(model.net), name or f"{ds.name}-{describe_adapter(model.adapter)['kind']}"
+    run = start_run(name, _identify(model, ds, recipe, start, objective))
+    if not _is_done(run, restart):
+        where = (tracker or load_settings().tracker) if first else "off"
+        with track(run, where, group) as log, _put_back(model, start, place):
+            job = _set_up(model, ds, recipe, objective or Objective(), place, quiet)
+            _run(job, _State(job, run, lambda entry: (log(entry), on_epoch and on_epoch(entry))))
         wait_for_workers()
     load_state(model.net.cpu().eval(), read_tensors(run.path / "model" / "model.safetensors"))
     return load_run(run.path)
@@ -283,6 +312,42 @@ def _own_device(name: str | None) -> torch.device:
     device = pick_device(name)
     many = device.type == "cuda" and join_workers()[1] > 1
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if many else device
+
+
+def _agree_on_precision(recipe: Recipe) -> Recipe:
+    "Workers on different machines use what all of them support"
+    sum_over_workers(able := torch.tensor([float(recipe.precision == "bf16")]))
+    return replace(recipe, precision="fp32") if able.item() < join_workers()[1] else recipe
+
+# %% ../../nbs/training/04_train.ipynb #identify
+def _identify(model: Model, ds, recipe: Recipe, start: dict, objective: Objective | None) -> dict[str, Any]:
+    "Everything that determines the result of a training"
+    return {
+        "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
+        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": asdict(recipe),
+    } | ({"objective": objective.identity} if objective else {})  # fmt: skip
+
+# %% ../../nbs/training/04_train.ipynb #is-done
+def _is_done(run: Run, restart: bool) -> bool:
+    "Whether a run is finished, as all workers see it; with `restart`, its results are removed first"
+    if restart and join_workers()[0] == 0:
+        for old in ("checkpoint.safetensors", "summary.json", "history.json"):
+            (run.path / old).unlink(missing_ok=True)
+    wait_for_workers()
+    done = load_run(run.path).done
+    wait_for_workers()
+    return done
+
+# %% ../../nbs/training/04_train.ipynb #put-back
+@contextmanager
+def _put_back(model: Model, start: dict[str, torch.Tensor], device: torch.device) -> Iterator[None]:
+    "Leave torch's random state as it was, and the weights too if the block fails"
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    except BaseException:
+        load_state(model.net.cpu().eval(), start)
+        raise
 
 # %% ../../nbs/training/04_train.ipynb #prepare
 def prepare_training(
@@ -295,93 +360,61 @@ def prepare_training(
     quiet: bool = False,
 ) -> tuple[Split, dict, dict, CachePlan]:
     "Cut the model, read the targets and plan the cache; `budget` is the disk space for squares, in bytes"
-    objective.to(device).prepare(ds.split("train"), recipe, device)
-    splits = {s: ds.split(s) for s in ("train", "val") if s in ds.splits}
-    targets = {s: encode_targets(part, model) for s, part in splits.items()}
-    filled = {s: objective.fill(y) if s == "train" else y for s, y in targets.items()}
-    targets = {s: y for s, y in targets.items() if y.ndim > 1 or (filled[s] >= 0).sum() > (s == "train")}
-    if "train" not in targets:
-        raise ValueError(f"fewer than two training images of {ds.ref} are labelled. Label some and commit again.")
+    targets = _read_targets(model, ds, recipe, objective, device)
     model.net.to(device)
-    split, size = split_model(model), model.backbone.transform.size
-    epochs = count_epochs(recipe, model)
-    counts = {s: len(y) for s, y in targets.items()}
-    plan = plan_cache(split, size, counts, epochs, recipe.views or 0, recipe.refresh, recipe.cache, recipe.head_start)
-    tell = (lambda text: None) if quiet else functools.cache(say)
-    feeds = {
-        s: Activations(
-            split, Pixels(splits[s], model.backbone.transform, budget=budget), device, plan.dtype,
-            max(1, recipe.views or 0) if s == "train" else 1, recipe.augment, recipe.seed, recipe.precision, tell,
-        ) for s in targets
-    }  # fmt: skip
+    split, transform, epochs = split_model(model), model.backbone.transform, count_epochs(recipe, model)
+    counts, views = {s: len(y) for s, y in targets.items()}, recipe.views or 0
+    plan = plan_cache(split, transform.size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.head_start)
+    tell, feeds = (lambda text: None) if quiet else functools.cache(say), {}
+    for s in targets:
+        pixels, kept = Pixels(ds.split(s), transform, budget=budget), max(1, views) if s == "train" else 1
+        how = recipe.augment, recipe.seed, recipe.precision
+        feeds[s] = Activations(split, pixels, device, plan.dtype, kept, *how, tell)
     return split, targets, feeds, plan
 
+# %% ../../nbs/training/04_train.ipynb #read-targets
+def _read_targets(model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device) -> dict:
+    "Targets of train and, if any of its images are labelled, of val"
+    objective.to(device).prepare(ds.split("train"), recipe, device)
+    targets = {s: encode_targets(ds.split(s), model) for s in ("train", "val") if s in ds.splits}
+    known = {s: int((y >= 0).sum()) for s, y in (targets | {"train": objective.fill(targets["train"])}).items()}
+    if targets["train"].ndim == 1 and known["train"] < 2:
+        raise ValueError(f"fewer than two training images of {ds.ref} are labelled. Label some and commit again.")
+    return {s: y for s, y in targets.items() if y.ndim > 1 or known[s]}
+
 # %% ../../nbs/training/04_train.ipynb #run
-def _run(
-    model: Model,
-    ds,
-    recipe: Recipe,
-    objective: Objective,
-    device: torch.device,
-    run: Run,
-    log: Callable,
-    on_epoch: Callable,
-    quiet: bool,
-) -> None:
-    worker = join_workers()[0]
+def _set_up(model: Model, ds, recipe: Recipe, objective: Objective, device: torch.device, quiet: bool) -> _Job:
+    worker, epochs = join_workers()[0], count_epochs(recipe, model)
     split, targets, feeds, plan = prepare_training(model, ds, recipe, objective, device, quiet=quiet or worker > 0)
     if worker == 0 and not quiet and (split.frozen or split.note):
         say(plan.sentence)
-    y = targets["train"]
+    y = targets["train"]  # (n,) or (n, classes)
     loss = make_loss(model, y[y >= 0] if y.ndim == 1 else y, recipe.balance, recipe.label_smoothing)
-    size, epochs, n = recipe.batch_size, count_epochs(recipe, model), len(y)
-    average = _Average(model.net, recipe.average * epochs * math.ceil(n / size))
-    net = nn.ModuleList([model.net, average, *([objective] if list(objective.parameters()) else [])])
-    file, opt = run.path / "checkpoint.safetensors", _optimiser(net, recipe)
-    at, best = load_checkpoint(file, net, opt) if file.exists() else (Progress(), own_state(model.net))
-    right: torch.Tensor | None = None  # Right images on val with the best weights, if this process has validated them
-    wait_for_workers()
-    start = time.perf_counter() - at.seconds
+    average = _Average(model.net, recipe.average * epochs * math.ceil(len(y) / recipe.batch_size))
+    return _Job(model, recipe, epochs, device, loss, split, feeds, targets, plan, objective, average, quiet)
 
-    def save():
-        at.seconds = time.perf_counter() - start
-        if worker == 0:
-            save_checkpoint(file, net, opt, at, best)
-
-    job = _Job(model, recipe, device, loss, split, feeds, targets, objective, average, save, quiet)
-
-    def end_epoch(job: _Job = job, **extra):
-        nonlocal best, right
-        with average.in_place():
-            if (answers := _end_epoch(job, at, **extra)) is not None:
-                best, right = own_state(model.net), answers
-        save()
-        entry = at.history[-1] | {"seconds": round(at.seconds, 3)}
-        log(entry), on_epoch(entry)
-
+# %% ../../nbs/training/04_train.ipynb #run-2
+def _run(job: _Job, state: _State) -> None:
+    at, n, silent = state.at, len(job.targets["train"]), job.quiet or join_workers()[0] > 0
     if not at.history:
-        starts = recipe.head_start or isinstance(model.adapter, LinearProbe)
-        split, feeds = keep_untouched(model, split, feeds, recipe.cache)
-        begin = replace(job, split=split, feeds=feeds)
-        decay = _head_start(begin) if starts else None
-        average.start()
-        end_epoch(begin, head_decay=decay)
-    for state in opt.state.values():
-        state |= {k: v.to(device) for k, v in state.items() if k != "step"}
+        _begin(job, state)
+    done = min(at.epoch, job.epochs) * n + at.seen
     with tqdm(
-        total=epochs * n,
-        initial=min(at.epoch, epochs) * n + at.seen,
-        desc=run.id,
-        unit="image",
-        disable=True if worker or quiet else None,
+        total=job.epochs * n, initial=done, desc=state.run.id, unit="image", disable=True if silent else None
     ) as bar:
-        while at.epoch < epochs and not (recipe.patience and at.epoch - at.best_epoch >= recipe.patience):
-            _epoch(job, opt, at, bar)
-            at.epoch += 1
-            end_epoch()
-            bar.set_postfix({k: f"{v:.3f}" for k, v in at.history[-1].items() if k.startswith("val")})
-    at.seconds = time.perf_counter() - start
-    _finish(job, run, at, best, right, plan)
+        _fit(job, state, bar)
+    at.seconds = time.perf_counter() - state.begun
+    _finish(job, state)
+
+
+def _begin(job: _Job, state: _State) -> None:
+    "Epoch 0: the linear-probe initialisation, from features that are cached even if the training caches none"
+    split, feeds = keep_untouched(job.model, job.split, job.feeds, job.recipe.cache)
+    job = replace(job, split=split, feeds=feeds)
+    starts = job.recipe.head_start or isinstance(job.model.adapter, LinearProbe)
+    decay = _head_start(job) if starts else None
+    job.average.start()
+    _end_epoch(job, state, decay)
 
 # %% ../../nbs/training/04_train.ipynb #head-start
 def _head_start(job: _Job) -> float:
@@ -396,55 +429,67 @@ def _head_start(job: _Job) -> float:
     return decay
 
 # %% ../../nbs/training/04_train.ipynb #end-epoch
-def _end_epoch(job: _Job, at: Progress, **extra: Any) -> torch.Tensor | None:
-    "Validate the weights; return which images are right if the weights are the best so far"
-    found, right = _validate(job)
-    entry = {"epoch": at.epoch, **found, **{k: v for k, v in extra.items() if v is not None}}
-    if not math.isfinite(lost := entry.get("val_loss", 0.0)):
-        raise FloatingPointError(f"the loss on val became {lost} after {at.epoch} epochs. {_advise(job.recipe)}")
-    if at.seen:
-        entry["train_loss"] = at.loss_sum / at.seen
-    single, value = job.targets["train"].ndim == 1, entry.get("val_loss", math.inf)
-    accuracy = entry.get("val_accuracy", 0.0) if single else 0.0
-    best = "val_loss" not in entry or (accuracy, -value) > (at.best_accuracy, -at.best_loss)
-    if best:
-        at.best_accuracy, at.best_loss, at.best_epoch = accuracy, value, at.epoch
+def _end_epoch(job: _Job, state: _State, decay: float | None = None) -> None:
+    "Validate the average of the weights, keep it if it is the best so far, and write a checkpoint"
+    at = state.at
+    with _in_place(job.average):
+        found, right = _validate(job)
+        entry = {"epoch": at.epoch} | found | ({} if decay is None else {"head_decay": decay})
+        if at.seen:
+            entry["train_loss"] = at.loss_sum / at.seen
+        if _improves(job, at, entry):
+            state.best, state.right = own_state(job.model.net), right
     at.history, at.step, at.seen, at.loss_sum = [*at.history, entry], 0, 0, 0.0
-    return right if best else None
+    state.save()
+    state.tell(entry | {"seconds": round(at.seconds, 3)})
+
+# %% ../../nbs/training/04_train.ipynb #improves
+def _improves(job: _Job, at: Progress, entry: dict) -> bool:
+    "Whether an epoch is the best so far, which is noted in the progress"
+    loss, accuracy = entry.get("val_loss", math.inf), entry.get("val_accuracy", 0.0)
+    if not math.isfinite(entry.get("val_loss", 0.0)):
+        raise FloatingPointError(f"the loss on val became {loss} after {at.epoch} epochs. {_advise(job.recipe)}")
+    accuracy = accuracy if job.targets["train"].ndim == 1 else 0.0
+    best = "val_loss" not in entry or (accuracy, -loss) > (at.best_accuracy, -at.best_loss)
+    if best:
+        at.best_accuracy, at.best_loss, at.best_epoch = accuracy, loss, at.epoch
+    return best
 
 # %% ../../nbs/training/04_train.ipynb #finish
-def _finish(
-    job: _Job, run: Run, at: Progress, best: dict[str, torch.Tensor], right: torch.Tensor | None, plan: CachePlan
-) -> None:
-    "Store the best weights, which val images they get right, and a summary with time and memory"
-    model, device = job.model, job.device
-    load_state(model.net, best)
-    right = _validate(job)[1] if right is None else right
+def _finish(job: _Job, state: _State) -> None:
+    "Store the best weights, which val images they get right, and a summary"
+    model, at, folder = job.model, state.at, state.run.path
+    load_state(model.net, state.best)
+    right = _validate(job)[1] if state.right is None else state.right
     if join_workers()[0]:
         return
     model.net.cpu().eval()
-    save_model(model, run.path / "model")
-    write_json(run.path / "history.json", at.history)
+    save_model(model, folder / "model")
+    write_json(folder / "history.json", at.history)
     if len(right):
         ids = job.feeds["val"].pixels.ids
-        answers = [(i, r) for i, r in zip(ids, right.tolist(), strict=True) if not math.isnan(r)]
-        write_json(run.path / "val.json", {"sample_ids": [i for i, _ in answers], "correct": [r for _, r in answers]})
-    summary = {"model_id": model.id, "epochs": at.epoch, "best_epoch": at.best_epoch, "seconds": round(at.seconds, 2)}
-    summary |= {
+        known = [(i, r) for i, r in zip(ids, right.tolist(), strict=True) if not math.isnan(r)]
+        write_json(folder / "val.json", {"sample_ids": [i for i, _ in known], "correct": [r for _, r in known]})
+    write_json(folder / "summary.json", _summarise(job, at))
+    state.file.unlink(missing_ok=True)
+
+# %% ../../nbs/training/04_train.ipynb #summarise
+def _summarise(job: _Job, at: Progress) -> dict[str, Any]:
+    model, device, plan, price = job.model, job.device, job.plan, load_settings().price_per_hour
+    return {
+        "model_id": model.id,
+        "epochs": at.epoch,
+        "best_epoch": at.best_epoch,
+        "seconds": round(at.seconds, 2),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": job.recipe.precision,
         "cache": plan.sentence,
-    }
-    summary |= {
         "disk_mb": round(plan.bytes / 1e6 if plan.dtype else 0, 1),
         "peak_memory_mb": round(peak_memory(device) / 1e6),
+        "trainable": sum(p.numel() for p in model.net.parameters() if p.requires_grad),
+        **at.history[min(at.best_epoch, len(at.history) - 1)],
+        **({"price": round(price * at.seconds / 3600, 4)} if price else {}),
     }
-    summary["trainable"] = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
-    summary |= at.history[min(at.best_epoch, len(at.history) - 1)]
-    if price := load_settings().price_per_hour:
-        summary["price"] = round(price * at.seconds / 3600, 4)
-    write_json(run.path / "summary.json", summary)
-    (run.path / "checkpoint.safetensors").unlink(missing_ok=True)
 
 # %% ../../nbs/training/04_train.ipynb #peak-memory
 def peak_memory(device: torch.device) -> float:  # Bytes
