@@ -84,22 +84,17 @@ def track(
     if mode == "off":
         yield lambda numbers: None
         return
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
-
-    folder = run.path.parent.parent
-    settings = wandb.Settings(silent=True, console="off", init_timeout=30, root_dir=str(folder))
-    tracked = wandb.init(
-        project="cvbench",
-        id=run.id,
-        name=run.id,
-        group=group,
-        config=run.config,
-        mode=mode,
-        resume="allow" if mode == "online" else None,
-        settings=settings,
-    )
+    tracked = _start_wandb(run, mode, group)
     try:
         yield tracked.log
     finally:
         tracked.finish()
+
+# %% ../../nbs/training/03_checkpoints.ipynb #start-wandb
+def _start_wandb(run: Run, mode: Any, group: str | None) -> Any:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", init_timeout=30, root_dir=str(run.path.parent.parent))
+    names: dict[str, Any] = {"project": "cvbench", "id": run.id, "name": run.id, "group": group, "config": run.config}
+    return wandb.init(**names, mode=mode, resume="allow" if mode == "online" else None, settings=settings)

@@ -40,17 +40,15 @@ def _draw_region(
 ) -> torch.Tensor:  # (3, size, size) uint8
     "As `draw_view`, but for the region that it shows of a square with another side"
     crop, *rest = augmentations[augment](size).transforms
-    state, scale = torch.get_rng_state(), square.shape[-1] / side
-    torch.default_generator.manual_seed(int(key[:15], 16))
-    try:
+    scale = square.shape[-1] / side
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(key[:15], 16))
         at = crop.make_params([square.new_empty(3, side, side)])
         top, left, bottom, right = (
             round(v * scale) for v in (at["top"], at["left"], at["top"] + at["height"], at["left"] + at["width"])
         )
         region = {"top": top, "left": left, "height": max(1, bottom - top), "width": max(1, right - left)}
         return v2.Compose(rest)(crop.transform(square, region))
-    finally:
-        torch.set_rng_state(state)
 
 # %% ../../nbs/training/05_distill.ipynb #SameRegions
 class _SameRegions(Pixels):
@@ -105,31 +103,17 @@ class _Lessons(Objective):
 
     def prepare(self, ds, recipe: Recipe, device: torch.device) -> None:
         "Compute the teacher's features for every plain image; the workers share the work"
-        self._check_labels(ds, recipe)
-        net, transform = (
-            copy.deepcopy(self.teacher.net).requires_grad_(False).to(device),
-            self.teacher.backbone.transform,
-        )
-        pixels = Pixels(ds, transform) if transform.side == self.side else _SameRegions(ds, transform, self.side)
-        kept = {"off": None, "fp16": "float16"}.get(recipe.cache, "float32")
-        self.feed = Activations(
-            split_model(replace(self.teacher, net=net)), pixels, device, kept,
-            max(1, recipe.views or 0), recipe.augment, recipe.seed, recipe.precision,
-        )  # fmt: skip
-        self.classify, (worker, workers), rows = net.classify, join_workers(), np.arange(len(pixels))
+        if self.alpha < 1 or recipe.head_start:
+            _check_labels(self.teacher, ds)
+        net = copy.deepcopy(self.teacher.net).requires_grad_(False).to(device)
+        self.feed = _open_feed(replace(self.teacher, net=net), ds, recipe, device, self.side)
+        self.classify, (worker, workers), rows = net.classify, join_workers(), np.arange(len(ds))
         self.feed.fill(0, rows[worker::workers], "caching teacher")
         wait_for_workers()
-        z = torch.cat([self.feed.read(part) for part in forward_batches(rows, device, transform.size)])
+        parts = forward_batches(rows, device, self.teacher.backbone.transform.size)
+        z = torch.cat([self.feed.read(part) for part in parts])  # (n, features)
         self.mean, self.std = z.mean(0), z.std(0, unbiased=False).clamp(min=1e-6)
         self.guess = self._answer(z).argmax(1).cpu()
-
-    def _check_labels(self, ds, recipe: Recipe) -> None:
-        teacher_only = self.alpha == 1 and not recipe.head_start
-        if self.teacher.task == "multilabel" and not teacher_only and not encode_targets(ds, self.teacher).any():
-            raise ValueError(
-                f"none of the {len(ds)} training images of {ds.ref} has a label, and in multi-label data "
-                "this means that none of the classes is present. Label some, or pass alpha=1.0, head_start=False to learn from the teacher alone."
-            )
 
     def _answer(self, z: torch.Tensor) -> torch.Tensor:
         places = [self.teacher.classes.index(c) for c in self.classes]
@@ -150,14 +134,30 @@ class _Lessons(Objective):
     ) -> torch.Tensor:
         "The share of some images in the loss of a batch of `n`"
         with torch.no_grad():
-            z = self.feed.read(rows, draws)
-            said = self._answer(z)
+            z = self.feed.read(rows, draws)  # (b, teacher's features)
+            said = self._answer(z)  # (b, classes)
         value = (1 - self.alpha) * labels
         value = value + self.alpha * soft_loss(logits, said, self.temperature, self.teacher.task).sum() / n
         if self.feature_weight:
             hint = (self.project(features).float() - (z - self.mean) / self.std).square().mean(1)
             value = value + self.feature_weight * hint.sum() / n
         return value
+
+# %% ../../nbs/training/05_distill.ipynb #open-feed
+def _open_feed(teacher: Model, ds, recipe: Recipe, device: torch.device, side: int) -> Activations:
+    "The teacher's features of the regions that a student with squares of this side sees"
+    transform, views = teacher.backbone.transform, max(1, recipe.views or 0)
+    pixels = Pixels(ds, transform) if transform.side == side else _SameRegions(ds, transform, side)
+    kept, how = {"off": None, "fp16": "float16"}.get(recipe.cache, "float32"), (recipe.augment, recipe.seed)
+    return Activations(split_model(teacher), pixels, device, kept, views, *how, recipe.precision)
+
+
+def _check_labels(teacher: Model, ds) -> None:
+    if teacher.task == "multilabel" and not encode_targets(ds, teacher).any():
+        raise ValueError(
+            f"none of the {len(ds)} training images of {ds.ref} has a label, and in multi-label data "
+            "this means that none of the classes is present. Label some, or pass alpha=1.0, head_start=False to learn from the teacher alone."
+        )
 
 # %% ../../nbs/training/05_distill.ipynb #distill
 def distill(
@@ -174,30 +174,40 @@ def distill(
 ) -> Run:  # Finished; the student is its model
     "Train a student on a teacher's predictions; raises `ValueError` if their classes or tasks differ"
     teacher = teacher if isinstance(teacher, Model) else load_model(teacher)
+    _check_weights(alpha, temperature, feature_weight)
+    _check_pair(teacher, student, options.get("epochs", recipe.epochs))
+    _compare_transforms(teacher.backbone.transform, student.backbone.transform)
+    options = options if recipe.views is not None else {"views": 4} | options
+    lessons = _Lessons(teacher, student, alpha, temperature, feature_weight)
+    return train(student, ds, recipe, name=name or f"{ds.name}-distilled", objective=lessons, **options)
+
+# %% ../../nbs/training/05_distill.ipynb #check-weights
+def _check_weights(alpha: float, temperature: float, feature_weight: float) -> None:
     if not 0 <= alpha <= 1 or not 0 < temperature < float("inf") or not 0 <= feature_weight < float("inf"):
         raise ValueError(
             "distill takes alpha from 0 to 1, a temperature above 0 and a feature_weight of 0 or more. "
             f"Got alpha={alpha}, temperature={temperature}, feature_weight={feature_weight}."
         )
+
+
+def _compare_transforms(seen: Transform, own: Transform) -> None:
+    if seen.squash != own.squash:
+        warnings.warn(
+            "one of teacher and student is shown whole images, the other their middle. Create the student with "
+            f"reframe(backbone, replace(backbone.transform, squash={seen.squash}, crop={seen.crop})), so that both see the same.",
+            stacklevel=3,
+        )
+
+# %% ../../nbs/training/05_distill.ipynb #check-pair
+def _check_pair(teacher: Model, student: Model, epochs: int) -> None:
     if set(teacher.classes) != set(student.classes) or teacher.task != student.task:
         odd = sorted(set(teacher.classes) ^ set(student.classes))[:5] or [teacher.task, student.task]
         raise ValueError(
             f"teacher and student do not have the same classes and task: {odd} differ. "
             "Create the student with classes=teacher.classes, task=teacher.task."
         )
-    if isinstance(student.adapter, LinearProbe) or not options.get("epochs", recipe.epochs):
+    if isinstance(student.adapter, LinearProbe) or not epochs:
         raise ValueError(
             "distillation needs epochs, and a linear probe has none. "
             "Give the student adapter=FullFineTune() or LoRA(), and epochs of 1 or more."
         )
-    seen, own = (m.backbone.transform for m in (teacher, student))
-    if seen.squash != own.squash:
-        warnings.warn(
-            "one of teacher and student is shown whole images, the other their middle. Create the student with "
-            f"reframe(backbone, replace(backbone.transform, squash={seen.squash}, crop={seen.crop})), so that both see the same.",
-            stacklevel=2,
-        )
-    if recipe.views is None:
-        options = {"views": 4} | options
-    lessons = _Lessons(teacher, student, alpha, temperature, feature_weight)
-    return train(student, ds, recipe, name=name or f"{ds.name}-distilled", objective=lessons, **options)

@@ -48,10 +48,8 @@ def copy_from_first(
         t.detach().zero_()
     sum_over_workers(*tensors)
 
-# %% ../../nbs/training/00_distributed.ipynb #agree-on
-def agree_on(
-    value: float,
-) -> float:  # The value of worker 0
+
+def agree_on(value: float) -> float:  # The value of worker 0
     "The value that all workers use"
     if join_workers()[1] == 1:
         return value

@@ -34,34 +34,27 @@ def fill_cache(
 ) -> CachePlan:  # What is cached, and why
     "Compute the activations that training caches; nothing if it does not cache any"
     check_place(on)
-    target = pick_device(device)
-    recipe = settle_recipe(recipe, model, ds, target, **changes)
-    counts = {s: n for s, n in ds.splits.items() if s in ("train", "val")}
-    plan = plan_cache(
-        split_model(model),
-        model.backbone.transform.size,
-        counts,
-        count_epochs(recipe, model),
-        recipe.views or 0,
-        recipe.refresh,
-        recipe.cache,
-        recipe.head_start,
-    )
-    if not plan.dtype:
-        return plan
-    work = FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD)
-    try:
-        todo = work.missing()
-        done = sum(len(rows) for i, (_, _, rows) in enumerate(work.shards) if i not in todo)
-        if on == "ray":
-            model.net.cpu()  # it is sent to the workers from there
-        run_shards(work, todo, on, done=done, what="activations")
-    finally:
-        model.net.cpu()
+    recipe = settle_recipe(recipe, model, ds, target := pick_device(device), **changes)
+    counts, epochs = {s: n for s, n in ds.splits.items() if s in ("train", "val")}, count_epochs(recipe, model)
+    split, size, views = split_model(model), model.backbone.transform.size, recipe.views or 0
+    plan = plan_cache(split, size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.head_start)
+    if plan.dtype:
+        _fill(FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD), on)
     return plan
 
 # %% ../../nbs/training/07_precompute.ipynb #b47a3a5e
 _SHARD = 2048  # Images of one shard
+
+
+def _fill(work: "FillShard", on: str) -> None:
+    try:
+        todo = work.missing()
+        done = sum(len(rows) for i, (_, _, rows) in enumerate(work.shards) if i not in todo)
+        if on == "ray":
+            work.model.net.cpu()  # it is sent to the workers from there
+        run_shards(work, todo, on, done=done, what="activations")
+    finally:
+        work.model.net.cpu()
 
 # %% ../../nbs/training/07_precompute.ipynb #FillShard
 @dataclass(frozen=True, eq=False)
@@ -78,34 +71,18 @@ class FillShard:
     @cached_property
     def shards(self) -> list[tuple[str, int, np.ndarray]]:
         "Split, view and rows of every shard"
-        asked = [("train", view, np.flatnonzero(row)) for view, row in enumerate(self._asked())]
+        asked = [("train", view, np.flatnonzero(row)) for view, row in enumerate(_find_asked(self))]
         asked += [("val", 0, np.arange(n)) for s, n in self.ds.splits.items() if s == "val"]
-        return [
-            (s, view, rows[i : i + self.size]) for s, view, rows in asked for i in range(0, len(rows), self.size)
-        ]  # fmt: skip
-
-    def _asked(self) -> np.ndarray:  # (views, n) bool
-        "Which training images a training reads in which of the cached views"
-        recipe, y = self.recipe, encode_targets(self.ds.split("train"), self.model)
-        epochs, asked = count_epochs(recipe, self.model), np.zeros((max(1, recipe.views or 0), len(y)), bool)
-        asked[0] = recipe.head_start or isinstance(self.model.adapter, LinearProbe)
-        for epoch in range(epochs):
-            order = draw_order(y, recipe, epoch)
-            views = draw_views(order, recipe, epoch)
-            kept = views < len(asked)
-            asked[views[kept], order[kept]] = True
-        return asked
+        return [(s, v, rows[i : i + self.size]) for s, v, rows in asked for i in range(0, len(rows), self.size)]
 
     @cached_property
     def _feeds(self) -> dict[str, Activations]:
         self.model.net.to(self.device)
-        split, recipe = split_model(self.model), self.recipe
-        return {
-            s: Activations(
-                split, Pixels(self.ds.split(s), self.model.backbone.transform), torch.device(self.device), self.dtype,
-                max(1, recipe.views or 0) if s == "train" else 1, recipe.augment, recipe.seed, recipe.precision,
-            ) for s in ("train", "val") if s in self.ds.splits
-        }  # fmt: skip
+        transform, recipe, device = self.model.backbone.transform, self.recipe, torch.device(self.device)
+        split, how = split_model(self.model), (recipe.augment, recipe.seed, recipe.precision)
+        pixels = {s: Pixels(self.ds.split(s), transform) for s in ("train", "val") if s in self.ds.splits}
+        views = {"train": max(1, recipe.views or 0), "val": 1}
+        return {s: Activations(split, p, device, self.dtype, views[s], *how) for s, p in pixels.items()}
 
     @cached_property
     def _starts(self) -> dict[str, Activations]:
@@ -134,3 +111,16 @@ class FillShard:
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k not in ("_feeds", "_starts")}
+
+# %% ../../nbs/training/07_precompute.ipynb #asked
+def _find_asked(work: FillShard) -> np.ndarray:  # (views, n) bool
+    "Which training images a training reads in which of the cached views"
+    recipe, y = work.recipe, encode_targets(work.ds.split("train"), work.model)
+    asked = np.zeros((max(1, recipe.views or 0), len(y)), bool)
+    asked[0] = recipe.head_start or isinstance(work.model.adapter, LinearProbe)
+    for epoch in range(count_epochs(recipe, work.model)):
+        order = draw_order(y, recipe, epoch)  # (n,)
+        views = draw_views(order, recipe, epoch)  # (n,)
+        kept = views < len(asked)
+        asked[views[kept], order[kept]] = True
+    return asked

@@ -82,10 +82,6 @@ class _Average(nn.Module):
         for i, p in enumerate(self.own):
             self.register_buffer(f"mean_{i}", p.detach().clone())
 
-    def start(self) -> None:
-        "Start again from the current weights"
-        _copy(self.own, self.buffers())
-
     def update(self) -> None:
         "Add the weights after a step to the average"
         if self.own:
@@ -132,9 +128,8 @@ class _State:
 
     def __init__(self, job: _Job, run: Run, tell: Callable[[dict], Any]):
         self.run, self.tell, self.file = run, tell, run.path / "checkpoint.safetensors"
-        self.net = nn.ModuleList(
-            [job.model.net, job.average, *([job.objective] if list(job.objective.parameters()) else [])]
-        )
+        more = [job.objective] if list(job.objective.parameters()) else []
+        self.net = nn.ModuleList([job.model.net, job.average, *more])
         self.opt = _optimiser(self.net, job.recipe)
         found = load_checkpoint(self.file, self.net, self.opt) if self.file.exists() else None
         self.at, self.best = found or (Progress(), own_state(job.model.net))
@@ -218,7 +213,7 @@ def _set_step(recipe: Recipe, opt: torch.optim.Optimizer, at: Progress, steps: i
     for group in opt.param_groups:
         group["lr"] = learning_rate(recipe, at.epoch * steps + at.step, recipe.epochs * steps)
 
-# %% ../../nbs/training/04_train.ipynb #share
+
 def _share(n: int) -> tuple[slice, bool]:
     "Which of `n` images this worker computes, and whether they count; one without a share computes the first for nothing"
     worker, workers = join_workers()
@@ -365,11 +360,9 @@ def prepare_training(
     split, transform, epochs = split_model(model), model.backbone.transform, count_epochs(recipe, model)
     counts, views = {s: len(y) for s, y in targets.items()}, recipe.views or 0
     plan = plan_cache(split, transform.size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.head_start)
-    tell, feeds = (lambda text: None) if quiet else functools.cache(say), {}
-    for s in targets:
-        pixels, kept = Pixels(ds.split(s), transform, budget=budget), max(1, views) if s == "train" else 1
-        how = recipe.augment, recipe.seed, recipe.precision
-        feeds[s] = Activations(split, pixels, device, plan.dtype, kept, *how, tell)
+    how = recipe.augment, recipe.seed, recipe.precision, (lambda text: None) if quiet else functools.cache(say)
+    kept, pixels = {"train": max(1, views)}, {s: Pixels(ds.split(s), transform, budget=budget) for s in targets}
+    feeds = {s: Activations(split, pixels[s], device, plan.dtype, kept.get(s, 1), *how) for s in targets}
     return split, targets, feeds, plan
 
 # %% ../../nbs/training/04_train.ipynb #read-targets
@@ -395,13 +388,11 @@ def _set_up(model: Model, ds, recipe: Recipe, objective: Objective, device: torc
 
 # %% ../../nbs/training/04_train.ipynb #run-2
 def _run(job: _Job, state: _State) -> None:
-    at, n, silent = state.at, len(job.targets["train"]), job.quiet or join_workers()[0] > 0
+    at, n, silent = state.at, len(job.targets["train"]), True if job.quiet or join_workers()[0] else None
     if not at.history:
         _begin(job, state)
     done = min(at.epoch, job.epochs) * n + at.seen
-    with tqdm(
-        total=job.epochs * n, initial=done, desc=state.run.id, unit="image", disable=True if silent else None
-    ) as bar:
+    with tqdm(total=job.epochs * n, initial=done, desc=state.run.id, unit="image", disable=silent) as bar:
         _fit(job, state, bar)
     at.seconds = time.perf_counter() - state.begun
     _finish(job, state)
@@ -413,7 +404,7 @@ def _begin(job: _Job, state: _State) -> None:
     job = replace(job, split=split, feeds=feeds)
     starts = job.recipe.head_start or isinstance(job.model.adapter, LinearProbe)
     decay = _head_start(job) if starts else None
-    job.average.start()
+    _copy(job.average.own, job.average.buffers())
     _end_epoch(job, state, decay)
 
 # %% ../../nbs/training/04_train.ipynb #head-start
