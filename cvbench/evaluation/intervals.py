@@ -34,14 +34,17 @@ def resample_weights(
     groups: np.ndarray | None = None,  # (n,) images of equal value are drawn together
 ) -> Iterator[np.ndarray]:  # (n, resamples) float32, n_boot columns in all
     "Weights of images in stratified bootstrap resamples"
-    if groups is not None:
-        _, first, place = np.unique(groups, return_index=True, return_inverse=True)
-        strata = make_strata(strata[first]) if keep_strata(strata, groups) else np.zeros(len(first), int)
-        megabytes *= len(first) / max(len(place), 1)
-        yield from (w[place] for w in resample_weights(strata, n_boot, random_state, megabytes))
+    if groups is None:
+        yield from _draw(strata, n_boot, random_state, megabytes)
         return
-    rng = np.random.default_rng(random_state)
-    n = len(strata)
+    _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+    strata = make_strata(strata[first]) if keep_strata(strata, groups) else np.zeros(len(first), int)
+    megabytes *= len(first) / max(len(place), 1)
+    yield from (w[place] for w in _draw(strata, n_boot, random_state, megabytes))
+
+# %% ../../nbs/evaluation/02_intervals.ipynb #draw
+def _draw(strata: np.ndarray, n_boot: int, random_state: int, megabytes: float) -> Iterator[np.ndarray]:
+    rng, n = np.random.default_rng(random_state), len(strata)
     order, count = np.argsort(strata, kind="stable"), np.bincount(strata)
     draws = np.maximum(count - 1, 1)
     scale = (count / draws)[strata].astype(np.float32)
@@ -52,7 +55,7 @@ def resample_weights(
         for row in table:
             drawn = order[first + (rng.random(len(width)) * width).astype(np.int64)]
             row[:] = np.bincount(drawn, minlength=n) * scale
-        yield np.ascontiguousarray(table.T)
+        yield np.ascontiguousarray(table.T)  # (n, resamples)
 
 # %% ../../nbs/evaluation/02_intervals.ipynb #keep-strata
 def keep_strata(
@@ -112,8 +115,7 @@ def interval(
     n: npt.ArrayLike,  # (…) number of images behind the metric, used if nothing varies
     level: float = 0.95,  # Confidence
     share: bool = True,  # Whether the metric lies between 0 and 1; otherwise it is 0 or more
-    groups: int
-    | None = None,  # Number of groups, if groups were drawn instead of images; few groups give a wider interval
+    groups: int | None = None,  # Number of groups, if groups were drawn; few groups give a wider interval
 ) -> tuple[np.ndarray, np.ndarray]:  # Low, high: (…) each; NaN if unknown
     "Bootstrap interval on the logit (shares) or logarithmic scale"
     value = np.asarray(value, float)

@@ -6,19 +6,11 @@
 __all__ = ['subset_accuracy', 'hamming_loss', 'label_counts', 'label_losses', 'make_label_measure']
 
 # %% ../../nbs/evaluation/01_multilabel.ipynb #92cb734a
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 
-from cvbench.evaluation.metrics import (
-    CALIBRATION_BINS,
-    RANKED_METRICS,
-    RankSums,
-    check_weights,
-    metrics_from_bins,
-    metrics_from_counts,
-    metrics_from_ranks,
-)
+from .metrics import CALIBRATION_BINS, Measure, check_weights, combine_measures, metrics_from_counts
 
 # %% ../../nbs/evaluation/01_multilabel.ipynb #subset-accuracy
 def subset_accuracy(
@@ -82,26 +74,15 @@ def make_label_measure(
     scores: np.ndarray,  # (n, n_classes) probabilities
     bins: int = CALIBRATION_BINS,  # Number of bins of the calibration error
     only: Collection[str] | None = None,  # Names of the metrics to compute; all by default
-) -> Callable[
-    [np.ndarray | None], dict[str, np.ndarray]
-]:  # Weights → name → () or (n_classes,), and a last axis of resamples
+) -> Measure:  # Weights → name → () or (n_classes,), and a last axis of resamples
     "All multi-label metrics of one set of predictions, as a function of the weights of its images"
     truth, pred, scores = np.asarray(truth, bool), np.asarray(pred, bool), np.asarray(scores)
 
-    def wants(*names):
-        return only is None or any(name in only for name in names)
+    def count(w: np.ndarray) -> dict[str, np.ndarray]:
+        own = {"subset_accuracy": subset_accuracy(truth, pred, w), "hamming_loss": hamming_loss(truth, pred, w)}
+        return metrics_from_counts(*label_counts(truth, pred, w)) | own
 
-    ranks = [RankSums(truth[:, c], scores[:, c]) for c in range(truth.shape[1])] if wants(*RANKED_METRICS) else []
-    losses = label_losses(truth, scores) if wants("log_loss") else None
-    sure = _LabelBins(truth, scores, bins) if wants("calibration_error") and len(truth) else None
-
-    def measure(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        w = check_weights(weights, len(truth))
-        out = metrics_from_counts(*label_counts(truth, pred, w))
-        out |= {"subset_accuracy": subset_accuracy(truth, pred, w), "hamming_loss": hamming_loss(truth, pred, w)}
-        out |= metrics_from_ranks([r(w) for r in ranks]) if ranks else {}
-        out |= {} if losses is None else {"log_loss": losses.astype(w.dtype) @ w / w.sum(0, dtype=float)}
-        out |= {} if sure is None else metrics_from_bins(sure(w))
-        return {name: v for name, v in out.items() if only is None or name in only or name.startswith("bin_")}
-
-    return measure
+    ranks = ((truth[:, c], scores[:, c]) for c in range(truth.shape[1]))
+    return combine_measures(
+        len(truth), count, ranks, lambda: label_losses(truth, scores), lambda: _LabelBins(truth, scores, bins), only
+    )

@@ -7,6 +7,7 @@ __all__ = ['match_rows', 'find_column']
 
 # %% ../../nbs/evaluation/04_select.ipynb #select-imports
 import ast
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,26 +22,34 @@ def match_rows(
     where: str,  # Condition over its columns
 ) -> np.ndarray:  # (n,) bool
     "Rows for which a condition holds; raises `ValueError` if it is not a valid condition"
+    text = repr(where[:200])
+    try:
+        rows = _parse(where, table)
+    except (SyntaxError, RecursionError, MemoryError) as e:
+        what = f"is not a condition ({type(e).__name__}). Write it like: light == 'dim' and blur > 2."
+        raise ValueError(f"{text} {what}") from e
+    except (TypeError, ArithmeticError, pa.ArrowException) as e:
+        what = f"compares values of different types ({e}). Quote text, and write numbers without quotes."
+        raise ValueError(f"{text} {what}") from e
+    if not _is_bool(rows):
+        raise ValueError(
+            f"{text} is not a condition on a column. Compare a column with something, as in light == 'dim'."
+        )
+    return rows.fillna(False).to_numpy(bool)
+
+# %% ../../nbs/evaluation/04_select.ipynb #parse
+def _parse(where: str, table: pd.DataFrame) -> Any:
+    "Value of a condition; names in backticks become names of Python for the parser"
     if len(where) > 10_000:
         raise ValueError(f"the condition is {len(where)} characters long. Use at most 10000.")
     names = {f"__column{i}__": name for i, name in enumerate(re.findall(r"`([^`]+)`", where))}
     places = iter(names)
     text = re.sub(r"`[^`]+`", lambda _: f" {next(places)} ", where)
-    try:
-        rows = _value(ast.parse(text.strip(), mode="eval").body, table, names)
-    except (SyntaxError, RecursionError, MemoryError) as e:
-        raise ValueError(
-            f"{where[:200]!r} is not a condition ({type(e).__name__}). Write it like: light == 'dim' and blur > 2."
-        ) from e
-    except (TypeError, ArithmeticError, pa.ArrowException) as e:
-        raise ValueError(
-            f"{where[:200]!r} compares values of different types ({e}). Quote text, and write numbers without quotes."
-        ) from e
-    if not (isinstance(rows, pd.Series) and pd.api.types.is_bool_dtype(rows)):
-        raise ValueError(
-            f"{where[:200]!r} is not a condition on a column. Compare a column with something, as in light == 'dim'."
-        )
-    return rows.fillna(False).to_numpy(bool)
+    return _value(ast.parse(text.strip(), mode="eval").body, table, names)
+
+
+def _is_bool(x: Any) -> bool:
+    return isinstance(x, pd.Series) and pd.api.types.is_bool_dtype(x)
 
 # %% ../../nbs/evaluation/04_select.ipynb #value
 def _value(node: ast.AST, table: pd.DataFrame, names: dict[str, str]) -> Any:
@@ -59,16 +68,14 @@ def _value(node: ast.AST, table: pd.DataFrame, names: dict[str, str]) -> Any:
         case ast.UnaryOp(op=ast.USub(), operand=x):
             return -_number(see(x))
         case ast.BoolOp(op=op, values=parts):
-            each = [_truth(see(p)) for p in parts]
-            return (
-                pd.concat(each, axis=1).all(axis=1) if isinstance(op, ast.And) else pd.concat(each, axis=1).any(axis=1)
-            )
+            each = pd.concat([_truth(see(p)) for p in parts], axis=1)
+            return each.all(axis=1) if isinstance(op, ast.And) else each.any(axis=1)
         case ast.BinOp(left=a, op=op, right=b) if type(op) in _ARITHMETIC:
             return _ARITHMETIC[type(op)](_number(see(a)), _number(see(b)))
         case ast.Compare(left=left, ops=ops, comparators=rest):
             sides = [see(left), *map(see, rest)]
-            each = [_truth(_compare(a, op, b)) for a, op, b in zip(sides, ops, sides[1:], strict=False)]
-            return pd.concat(each, axis=1).all(axis=1)
+            pairs = zip(sides, ops, sides[1:], strict=False)
+            return pd.concat([_truth(_compare(*p)) for p in pairs], axis=1).all(axis=1)
     raise ValueError(
         f"{ast.unparse(node)[:80]!r} is not allowed in a condition. "
         "Allowed are column names, text, numbers, comparisons, and, or, not, in, + - * / and brackets."
@@ -76,21 +83,12 @@ def _value(node: ast.AST, table: pd.DataFrame, names: dict[str, str]) -> Any:
 
 # %% ../../nbs/evaluation/04_select.ipynb #compare
 _ARITHMETIC: dict[type, Callable] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-}
-
-
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
 _COMPARISON: dict[type, Callable] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-}
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge,
+}  # fmt: skip
 
 # %% ../../nbs/evaluation/04_select.ipynb #compare-2
 def _compare(a: Any, op: ast.cmpop, b: Any) -> Any:
@@ -118,7 +116,7 @@ def find_column(name: str, table: pd.DataFrame) -> pd.Series:
 
 
 def _truth(x: Any) -> pd.Series:
-    if not (isinstance(x, pd.Series) and pd.api.types.is_bool_dtype(x)):
+    if not _is_bool(x):
         raise ValueError(f"'and', 'or' and 'not' join conditions on columns. Got {str(getattr(x, 'name', x))[:80]!r}.")
     return x.fillna(False).astype(bool)
 

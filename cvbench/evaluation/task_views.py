@@ -16,12 +16,7 @@ import pyarrow.compute as pc
 
 from ..core.predictions import Predictions
 from .intervals import make_strata
-from cvbench.evaluation.metrics import (
-    class_counts,
-    confusion,
-    make_measure,
-    metric_kinds,
-)
+from .metrics import class_counts, confusion, make_measure, metric_kinds
 from .multilabel import label_counts, make_label_measure
 
 # %% ../../nbs/evaluation/03_task_views.ipynb #View
@@ -34,10 +29,8 @@ class TaskView:
     stratify: bool  # Whether stratified resampling is the default
     correct: np.ndarray  # (n,) bool, the prediction of the image is right (for multi-label: every label)
     counts: tuple[np.ndarray, np.ndarray, np.ndarray]  # Hits, predicted, actual: (classes,) each
-    decisions: tuple[
-        np.ndarray, np.ndarray
-    ]  # Probability and outcome of every decision that calibration is measured on
-    confusion: Callable[[], pd.DataFrame]
+    decisions: tuple[np.ndarray, np.ndarray]  # Probability and outcome of every decision, for calibration
+    confusion: Callable[[], pd.DataFrame]  # Table of counts
 
 # %% ../../nbs/evaluation/03_task_views.ipynb #view-classification
 def _view_classification(p: Predictions) -> TaskView:
