@@ -36,20 +36,21 @@ def _align(a: Predictions, b: Predictions, how: str) -> tuple[Predictions, Predi
     a, b = (
         replace(p, table=p.table.filter(pc.is_valid(p.table["target"])).sort_by("sample_id"), path=None) for p in (a, b)
     )
+    a, b = _shared(a, b, how)
+    return a, _like(b, a)
+
+# %% ../../nbs/evaluation/06_compare.ipynb #shared
+def _shared(a: Predictions, b: Predictions, how: str) -> tuple[Predictions, Predictions]:
     ids = [p.table["sample_id"].combine_chunks() for p in (a, b)]
-    shared = [pc.is_in(ids[0], ids[1]), pc.is_in(ids[1], ids[0])]
-    common, only = (
-        pc.sum(shared[0]).as_py() or 0,
-        [len(i) - (pc.sum(s).as_py() or 0) for i, s in zip(ids, shared, strict=True)],
-    )
+    both = [pc.is_in(ids[0], ids[1]), pc.is_in(ids[1], ids[0])]
+    common, *only = (pc.sum(x).as_py() or 0 for x in (both[0], *map(pc.invert, both)))
     if not common or (how == "same" and any(only)):
         raise ValueError(
             f"a and b share {common} labelled images; {only[0]} are only in a and {only[1]} only in b. "
             "Predict with both on the same split"
             + (", or pass how='common' to compare on the shared images." if common else ".")
         )
-    a, b = (replace(p, table=p.table.filter(s)) for p, s in zip((a, b), shared, strict=True))
-    return a, _like(b, a)
+    return replace(a, table=a.table.filter(both[0])), replace(b, table=b.table.filter(both[1]))
 
 # %% ../../nbs/evaluation/06_compare.ipynb #like
 def _like(b: Predictions, a: Predictions) -> Predictions:
@@ -106,30 +107,32 @@ def _differences(
     n_boot: int,
     random_state: int,
     level: float,
-    classes: tuple[str, ...],
-) -> pd.DataFrame:
+) -> dict[str, dict[str, Any]]:  # Columns of each metric
     measures = [v.measure(CALIBRATION_BINS) for v in (a, b)]
     value = [measure() for measure in measures]
     z = normal_quantile(level, None if groups is None else len(set(groups)))
-    names = [m for m in metric_kinds if m in value[0]]
-    drawn: dict[str, list[np.ndarray]] = {m: [] for m in names}
+    drawn: dict[str, list[np.ndarray]] = {m: [] for m in metric_kinds if m in value[0]}
     for w in resample_weights(strata, n_boot, random_state, groups=groups):
         one, two = (measure(w) for measure in measures)
-        for m in names:
+        for m in drawn:
             drawn[m].append(two[m] - one[m])
-    out: dict[str, dict[str, Any]] = {}
-    for m in names:
-        overall, difference = value[0][m].ndim == 0, value[1][m] - value[0][m]
-        error = standard_error(np.concatenate(drawn[m], axis=-1))
-        if m in ("accuracy", "subset_accuracy"):
-            error = np.maximum(error, _least_error(a.correct, b.correct, groups))
-        told = (error > rounding_error(difference)) & np.isfinite(difference)
-        half = np.where(told, z * error, np.nan)
-        n, most = len(a.correct) if overall else a.counts[2], 1.0 if metric_kinds[m].share else np.inf
-        columns = {"a": value[0][m], "b": value[1][m], "difference": difference}
-        bounds = {"low": np.maximum(difference - half, -most), "high": np.minimum(difference + half, most)}
-        out[m] = {**columns, **bounds, "n": n}
-    return tidy_metrics(out, classes)
+    least = _least_error(a.correct, b.correct, groups)
+    out = {}
+    for m, parts in drawn.items():
+        columns = {"a": value[0][m], "b": value[1][m], "difference": value[1][m] - value[0][m]}
+        error = np.maximum(standard_error(np.concatenate(parts, axis=-1)), least if m in _COUNTED else 0)
+        bounds = _bounds(columns["difference"], error, z, 1.0 if metric_kinds[m].share else np.inf)
+        out[m] = columns | bounds | {"n": a.counts[2] if value[0][m].ndim else len(a.correct)}
+    return out
+
+# %% ../../nbs/evaluation/06_compare.ipynb #bounds
+_COUNTED = ("accuracy", "subset_accuracy")  # Metrics that McNemar's test decides too
+
+
+def _bounds(difference: np.ndarray, error: np.ndarray, z: float, most: float) -> dict[str, np.ndarray]:
+    known = (error > rounding_error(difference)) & np.isfinite(difference)
+    half = np.where(known, z * error, np.nan)
+    return {"low": np.maximum(difference - half, -most), "high": np.minimum(difference + half, most)}
 
 # %% ../../nbs/evaluation/06_compare.ipynb #gaps
 def _gaps(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -180,12 +183,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         "Verdict on b: better, worse, or unclear"
-        row = self._row()
-        sign = 1 if metric_kinds[self.metric].higher else -1
-        sure = row["low"] > 0 or row["high"] < 0
-        if self.metric in ("accuracy", "subset_accuracy"):
-            sure = sure and self.p_value < 1 - self.level
-        return "unclear" if not sure else "better" if sign * row["difference"] > 0 else "worse"
+        return _verdict(self)
 
     @property
     def sentence(self) -> str:
@@ -196,20 +194,29 @@ class Comparison:
         return self.metrics[(self.metrics["metric"] == self.metric) & self.metrics["class"].isna()].iloc[0]
 
     def __repr__(self) -> str:
-        overall = self.metrics[self.metrics["class"].isna()]
-        lines = [f"  {metric_kinds[r['metric']].label:<24}{_change(r, words=False)}" for _, r in overall.iterrows()]
-        return "\n".join([self.sentence, *lines])
+        return "\n".join([self.sentence, *(f"  {label:<24}{change}" for label, change in _changes(self))])
 
     def _repr_html_(self) -> str:
-        overall = self.metrics[self.metrics["class"].isna()]
-        rows = [(metric_kinds[r["metric"]].label, _change(r, words=False)) for _, r in overall.iterrows()]
-        cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
+        cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in _changes(self))
         return f"<div><p><b>{escape(self.sentence)}</b></p><table>{cells}</table></div>"
 
 # %% ../../nbs/evaluation/06_compare.ipynb #KINDS
 _KINDS = ("fixed", "broken", "both right", "both wrong")
 
+
+def _verdict(c: Comparison) -> str:
+    row, sign = c._row(), 1 if metric_kinds[c.metric].higher else -1
+    sure = row["low"] > 0 or row["high"] < 0
+    if c.metric in _COUNTED:
+        sure = sure and c.p_value < 1 - c.level
+    return "unclear" if not sure else "better" if sign * row["difference"] > 0 else "worse"
+
 # %% ../../nbs/evaluation/06_compare.ipynb #change
+def _changes(c: Comparison) -> list[tuple[str, str]]:
+    rows = c.metrics[c.metrics["class"].isna()]
+    return [(metric_kinds[r["metric"]].label, _change(r, words=False)) for _, r in rows.iterrows()]
+
+
 def _change(row: pd.Series, words: bool = True) -> str:
     "Difference and interval, such as +3.1 points [+1.2, +5.0]"
     share = metric_kinds[row["metric"]].share
@@ -252,8 +259,7 @@ def compare(
     stratify: bool | None = None,  # As in `evaluate`
     how: str = "same",  # "same": both have the same images; "common": use the images that both have
     names: tuple[str, str] = ("A", "B"),  # Names of a and b in the sentence
-    group: str
-    | None = None,  # Column whose images are not independent, such as patient; by default the group of the evaluations
+    group: str | None = None,  # As in `evaluate`; by default the group of the evaluations
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     one, two = _align(_predictions(a), _predictions(b), how)
@@ -261,28 +267,17 @@ def compare(
     strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
     group = group or getattr(b, "group", None) or getattr(a, "group", None)
     groups = find_groups(next((p for p in (two, one) if group in p.metadata), two), group)
-    metrics = _differences(view, other, strata, groups, n_boot, random_state, level, one.classes)
-    metric = metric or get_task(one.task).headline
+    parts = _differences(view, other, strata, groups, n_boot, random_state, level)
+    metrics, metric = tidy_metrics(parts, one.classes), metric or get_task(one.task).headline
     overall = metrics["metric"][metrics["class"].isna()].tolist()
     if metric not in overall:
         raise ValueError(f"metric {metric!r} cannot be compared. Pass one of {', '.join(overall)}.")
     samples = _pairs(one, two, view.correct, other.correct)
     gap = _gaps(view.correct, other.correct, groups)
-    p_value, p_exact = mcnemar(int((gap > 0).sum()), int((gap < 0).sum())) if group is None else sign_flip(gap)
+    tests = mcnemar(int((gap > 0).sum()), int((gap < 0).sum())) if group is None else sign_flip(gap)
+    ids, data = (one.model_id, two.model_id), one.dataset_version
     return Comparison(
-        metrics,
-        samples,
-        metric,
-        level,
-        p_value,
-        p_exact,
-        names,
-        (one.model_id, two.model_id),
-        one.dataset_version,
-        n_boot,
-        random_state,
-        group,
-        len(gap),
+        metrics, samples, metric, level, *tests, names, ids, data, n_boot, random_state, group, n_groups=len(gap)
     )
 
 # %% ../../nbs/evaluation/06_compare.ipynb #predictions

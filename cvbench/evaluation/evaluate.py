@@ -8,7 +8,7 @@ __all__ = ['Evaluation', 'evaluate', 'unit_keys', 'find_groups', 'tidy_metrics',
 # %% ../../nbs/evaluation/05_evaluate.ipynb #evaluate-imports
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -25,11 +25,7 @@ from ..core.predictions import Predictions, load_predictions, prediction_schema
 from ..core.settings import load_settings
 from ..core.tasks import get_task
 from .intervals import bootstrap, calibration_interval, interval, keep_strata
-from cvbench.evaluation.metrics import (
-    CALIBRATION_BINS,
-    metric_kinds,
-    reliability,
-)
+from .metrics import CALIBRATION_BINS, metric_kinds, reliability
 from .select import find_column, match_rows
 from .task_views import TASK_VIEWS, Metric, TaskView
 
@@ -93,10 +89,8 @@ class Evaluation:
     @cached_property
     def samples(self) -> pd.DataFrame:
         "One row for each image: sample_id, split, target, pred, score, loss, correct, then metadata"
-        own = self.predictions.metadata
-        frame = self.predictions.table.select(
-            ["sample_id", "split", "target", "pred", "score", "loss", *own]
-        ).to_pandas()
+        columns = ["sample_id", "split", "target", "pred", "score", "loss", *self.predictions.metadata]
+        frame = self.predictions.table.select(columns).to_pandas()
         frame.insert(6, "correct", self._view.correct)
         return frame
 
@@ -116,17 +110,7 @@ class Evaluation:
         of: str | None = None,  # A class
     ) -> Metric:
         "One row of `metrics`; raises `KeyError` with the metrics that exist"
-        rows = self.metrics[self.metrics["metric"] == name]
-        rows = rows[rows["class"].isna() if of is None else rows["class"] == of]
-        if rows.empty:
-            known = sorted(
-                set(self.metrics["metric"][self.metrics["class"].isna() if of is None else self.metrics["class"] == of])
-            )
-            raise KeyError(
-                f"no metric {name!r} of {'all' if of is None else of}. There are {', '.join(known) or 'none; is the class spelled right?'}."
-            )
-        r = rows.iloc[0]
-        return Metric(name, float(r["value"]), float(r["low"]), float(r["high"]), int(r["n"]), of)
+        return _find_metric(self.metrics, name, of)
 
     def where(
         self,
@@ -135,27 +119,7 @@ class Evaluation:
         ids: Collection[str] | None = None,  # `sample_id`s of the images; with a condition, both must hold
     ) -> "Evaluation":
         "The same evaluation on a part of its images; raises `ValueError` if none is left or an id is unknown"
-        keep = match_rows(self.samples, condition) if condition.strip() else np.ones(len(self), bool)
-        if ids is not None:
-            keep = keep & _among(self.samples["sample_id"], ids)
-        if not keep.any():
-            raise ValueError(
-                f"no image has {condition or 'an id from an empty list'}. Look at `samples`, or relax the condition."
-            )
-        named = [] if ids is None else [f"{len(set(ids)):,} ids ({fingerprint(sorted(set(ids)), length=8)})"]
-        parts = [c for c in (self.rows, condition.strip(), *named) if c]
-        rows = " and ".join(f"({c})" for c in parts) if len(parts) > 1 else "".join(parts)
-        return _evaluate(
-            self._rows(keep),
-            self.predictions_id,
-            self.n_boot,
-            self.level,
-            self.random_state,
-            self.stratify,
-            self.bins,
-            rows=rows,
-            group=self.group,
-        )
+        return _where(self, condition, None if ids is None else set(ids))
 
     def by(
         self,
@@ -164,28 +128,7 @@ class Evaluation:
         groups: int = 4,  # Numbers and dates with many values are cut into this many quantiles
     ) -> pd.DataFrame:  # column, metric, value, low, high, n: one row for each value
         "A metric for each value of a column"
-        name = metric or self.headline.name
-        self.metric(name)
-        keys = _group(find_column(column, self.samples), groups)
-        if keys.nunique() > 200:
-            raise ValueError(
-                f"column {column!r} has {keys.nunique()} different values, which divides the images too finely. Pass one with at most 200."
-            )
-        out = []
-        for key in sorted(keys.unique(), key=lambda k: (k == "missing", k) if isinstance(k, str) else (False, k)):
-            part = _evaluate(
-                self._rows((keys == key).to_numpy()),
-                "",
-                self.n_boot,
-                self.level,
-                self.random_state,
-                self.stratify,
-                self.bins,
-                only=[name],
-                group=self.group,
-            )
-            out.append({column: key, **part.metrics.drop(columns="class").iloc[0].to_dict()})
-        return pd.DataFrame(out)
+        return _by(self, column, metric or self.headline.name, groups)
 
     def worst(
         self,
@@ -194,17 +137,56 @@ class Evaluation:
         "The wrong images with the highest loss"
         return self.samples[~self.samples["correct"]].nlargest(k, "loss")
 
-    def _rows(self, keep: np.ndarray) -> Predictions:
-        return replace(self.predictions, table=self.predictions.table.filter(pa.array(keep)), path=None)
+# %% ../../nbs/evaluation/05_evaluate.ipynb #find-metric
+def _find_metric(metrics: pd.DataFrame, name: str, of: str | None) -> Metric:
+    rows = metrics[metrics["class"].isna() if of is None else metrics["class"] == of]
+    found = rows[rows["metric"] == name]
+    if found.empty:
+        known = ", ".join(sorted(set(rows["metric"]))) or "none; is the class spelled right?"
+        raise KeyError(f"no metric {name!r} of {'all' if of is None else of}. There are {known}.")
+    r = found.iloc[0]
+    return Metric(name, float(r["value"]), float(r["low"]), float(r["high"]), int(r["n"]), of)
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #among
-def _among(column: pd.Series, ids: Collection[str]) -> np.ndarray:  # (n,) bool
-    wanted = set(ids)
+def _where(ev: Evaluation, condition: str, ids: set[str] | None) -> Evaluation:
+    keep = match_rows(ev.samples, condition) if condition.strip() else np.ones(len(ev), bool)
+    if ids is not None:
+        keep = keep & _among(ev.samples["sample_id"], ids)
+    if not keep.any():
+        raise ValueError(
+            f"no image has {condition or 'an id from an empty list'}. Look at `samples`, or relax the condition."
+        )
+    named = "" if ids is None else f"{len(ids):,} ids ({fingerprint(sorted(ids), length=8)})"
+    parts = [c for c in (ev.rows, condition.strip(), named) if c]
+    return _part(ev, keep, " and ".join(f"({c})" for c in parts) if len(parts) > 1 else "".join(parts))
+
+# %% ../../nbs/evaluation/05_evaluate.ipynb #among-2
+def _among(column: pd.Series, wanted: set[str]) -> np.ndarray:  # (n,) bool
     if unknown := wanted - set(column):
         raise ValueError(
             f"{len(unknown)} of {len(wanted)} ids are not among these {len(column):,} images, such as {min(map(str, unknown))!r}. Take them from `samples`."
         )
     return column.isin(wanted).to_numpy(bool)
+
+
+def _part(ev: Evaluation, keep: np.ndarray, rows: str, only: Collection[str] | None = None) -> Evaluation:
+    "The same evaluation on the images to keep"
+    preds = replace(ev.predictions, table=ev.predictions.table.filter(pa.array(keep)), path=None)
+    return _measure(replace(ev, predictions=preds, unlabelled=0, rows=rows), ev.stratify, only)
+
+# %% ../../nbs/evaluation/05_evaluate.ipynb #by
+def _by(ev: Evaluation, column: str, metric: str, groups: int) -> pd.DataFrame:
+    ev.metric(metric)
+    keys = _group(find_column(column, ev.samples), groups)
+    values = sorted(keys.unique(), key=lambda k: (k == "missing", k) if isinstance(k, str) else (False, k))
+    if len(values) > 200:
+        raise ValueError(
+            f"column {column!r} has {len(values)} different values, which divides the images too finely. Pass one with at most 200."
+        )
+    parts = (_part(ev, (keys == key).to_numpy(), "", [metric]).metrics for key in values)
+    return pd.DataFrame(
+        [{column: k} | p.drop(columns="class").iloc[0].to_dict() for k, p in zip(values, parts, strict=True)]
+    )
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #group
 def _group(column: pd.Series, groups: int) -> pd.Series:
@@ -233,6 +215,13 @@ def evaluate(
     group: str | None = None,  # Column whose images are not independent: patient, track, video
 ) -> Evaluation:
     "Every metric of the task, with its interval"
+    rows, none = _labelled(preds), pd.DataFrame()
+    counts = (preds.id, len(preds) - len(rows), n_boot, level, random_state)
+    return _measure(Evaluation(rows, none, none, *counts, stratify=False, bins=bins, group=group), stratify)
+
+# %% ../../nbs/evaluation/05_evaluate.ipynb #evaluate-2
+def _labelled(preds: Predictions) -> Predictions:
+    "The rows with a target, by sample_id"
     if preds.task not in TASK_VIEWS:
         raise ValueError(
             f"task {preds.task!r} cannot be evaluated. Pass predictions of one of {', '.join(TASK_VIEWS)}."
@@ -242,51 +231,20 @@ def evaluate(
         raise ValueError(
             f"none of the {len(preds)} rows has a target, so there is nothing to measure. Predict on a labelled split."
         )
-    rows = replace(preds, table=table.sort_by("sample_id"))
-    return _evaluate(
-        rows, preds.id, n_boot, level, random_state, stratify, bins, unlabelled=len(preds) - table.num_rows, group=group
-    )
+    return replace(preds, table=table.sort_by("sample_id"))
 
-# %% ../../nbs/evaluation/05_evaluate.ipynb #evaluate-2
-def _evaluate(
-    preds: Predictions,
-    predictions_id: str,
-    n_boot: int,
-    level: float,
-    random_state: int,
-    stratify: bool | None,
-    bins: int,
-    *,
-    unlabelled: int = 0,
-    rows: str = "",
-    only: Collection[str] | None = None,
-    group: str | None = None,
-) -> Evaluation:
-    view = TASK_VIEWS[preds.task](preds)
-    measure = view.measure(bins, only)
-    stratify = view.stratify if stratify is None else stratify
-    groups = find_groups(preds, group)
-    stratify = stratify and keep_strata(view.strata, groups)
-    strata = view.strata if stratify else np.zeros(len(preds), int)
-    value, drawn = measure(), bootstrap(measure, strata, n_boot, random_state, groups)
-    chance = _chance(*view.decisions, bins)
+# %% ../../nbs/evaluation/05_evaluate.ipynb #measure
+def _measure(ev: Evaluation, stratify: bool | None, only: Collection[str] | None = None) -> Evaluation:
+    "The same evaluation with the numbers of its predictions and settings"
+    view = ev._view
+    measure, groups = view.measure(ev.bins, only), find_groups(ev.predictions, ev.group)
+    stratify = (view.stratify if stratify is None else stratify) and keep_strata(view.strata, groups)
+    strata = view.strata if stratify else np.zeros(len(ev), int)
+    value, drawn = measure(), bootstrap(measure, strata, ev.n_boot, ev.random_state, groups)
     units = None if groups is None else len(set(groups))
-    metrics = _metrics(preds, view, value, drawn, chance, level, units)
-    calibration = _calibration(view, value, drawn, bins, level, units) if "bin_gap" in value else pd.DataFrame()
-    return Evaluation(
-        preds,
-        metrics,
-        calibration,
-        predictions_id,
-        unlabelled,
-        n_boot,
-        level,
-        random_state,
-        stratify,
-        bins,
-        rows,
-        group,
-    )
+    metrics = _metrics(ev, value, drawn, units)
+    calibration = _calibration(ev, drawn, units) if "bin_gap" in value else pd.DataFrame()
+    return replace(ev, metrics=metrics, calibration=calibration, stratify=stratify)
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #unit-keys
 def unit_keys(
@@ -317,30 +275,34 @@ def find_groups(
     return unit_keys(p.table.select(["sample_id", group]).to_pandas(), group)
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #metrics
-def _metrics(
-    preds: Predictions, view: TaskView, value: dict, drawn: dict, chance: np.ndarray, level: float, units: int | None
-) -> pd.DataFrame:
-    hits, predicted, actual = view.counts
-    n, there = len(preds), actual[actual > 0]
+def _metrics(ev: Evaluation, value: dict, drawn: dict, units: int | None) -> pd.DataFrame:
+    view, n = ev._view, len(ev)
     own = 1.0 if units is None else units / n  # independent units per image
-    even = len(there) ** 2 / np.sum(1 / there) if len(there) else n  # effective sample size of a mean over classes
-    shown = {"precision": predicted}
-    told = {"precision": predicted, "f1": np.maximum(predicted, actual), "auroc": np.minimum(actual, n - actual)}
-    first = get_task(preds.task).headline
+    first = get_task(ev.task).headline
     out: dict[str, dict[str, Any]] = {}
     low: Any
     high: Any
-    for name in sorted(
-        value.keys() & metric_kinds.keys(), key=lambda m: (value[m].ndim, m != first, list(metric_kinds).index(m))
-    ):
+    for name in sorted((m for m in metric_kinds if m in value), key=lambda m: (value[m].ndim, m != first)):
         one = value[name].ndim == 0
         if name == "calibration_error":
-            low, high = calibration_interval(value["bin_gap"], drawn["bin_gap"], chance, level, units)
+            chance = _chance(view.decisions[0], ev.bins)
+            low, high = calibration_interval(value["bin_gap"], drawn["bin_gap"], chance, ev.level, units)
         else:
-            images = (even if name.startswith(("macro", "balanced")) else n) if one else told.get(name, actual)
-            low, high = interval(value[name], drawn[name], own * images, level, metric_kinds[name].share, units)
-        out[name] = {"value": value[name], "low": low, "high": high, "n": (n if one else shown.get(name, actual)) + 0.0}
-    return tidy_metrics(out, preds.classes)
+            images = own * _effective_size(name, view, one)
+            low, high = interval(value[name], drawn[name], images, ev.level, metric_kinds[name].share, units)
+        shown = n if one else view.counts[1 if name == "precision" else 2]
+        out[name] = {"value": value[name], "low": low, "high": high, "n": shown + 0.0}
+    return tidy_metrics(out, ev.classes)
+
+# %% ../../nbs/evaluation/05_evaluate.ipynb #effective-size
+def _effective_size(name: str, view: TaskView, overall: bool) -> Any:
+    "Number of images behind a metric, or behind the metric of each class; for a mean over classes, an effective number"
+    n, (_, predicted, actual) = len(view.correct), view.counts
+    if not overall:
+        own = {"precision": predicted, "f1": np.maximum(predicted, actual), "auroc": np.minimum(actual, n - actual)}
+        return own.get(name, actual)
+    there = actual[actual > 0]
+    return len(there) ** 2 / np.sum(1 / there) if name.startswith(("macro", "balanced")) and len(there) else n
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #tidy-metrics
 def tidy_metrics(parts: dict[str, dict[str, Any]], classes: Collection[str]) -> pd.DataFrame:
@@ -356,30 +318,27 @@ def tidy_metrics(parts: dict[str, dict[str, Any]], classes: Collection[str]) -> 
     return frame.astype({"n": int})
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #chance
-def _chance(probability: np.ndarray, outcome: np.ndarray, bins: int) -> np.ndarray:  # (bins,)
+def _chance(probability: np.ndarray, bins: int) -> np.ndarray:  # (bins,)
     "Standard deviation of each bin's gap if the probabilities are true"
     p = np.asarray(probability, float)
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="right")
     return np.sqrt(np.bincount(place, np.clip(p * (1 - p), 0, None), bins)) / len(p)
 
 
-def _calibration(view: TaskView, value: dict, drawn: dict, bins: int, level: float, units: int | None) -> pd.DataFrame:
+def _calibration(ev: Evaluation, drawn: dict, units: int | None) -> pd.DataFrame:
+    view, bins = ev._view, ev.bins
     n, confidence, accuracy = reliability(*view.decisions, bins)
-    own = 1.0 if units is None else units / len(view.correct)
-    low, high = interval(accuracy, drawn["bin_accuracy"], own * np.minimum(n, len(view.correct)), level, groups=units)
+    images = np.minimum(n, len(ev)) * (1.0 if units is None else units / len(ev))
+    low, high = interval(accuracy, drawn["bin_accuracy"], images, ev.level, groups=units)
     edges = np.linspace(0, 1, bins + 1)
     columns = {"bin": np.arange(bins), "start": edges[:-1], "end": edges[1:], "n": n.astype(int)}
     return pd.DataFrame({**columns, "confidence": confidence, "accuracy": accuracy, "low": low, "high": high})
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #title
 def _title(ev: Evaluation) -> str:
-    about = ", ".join(
-        filter(
-            None,
-            [ev.dataset_version, f"model {ev.model_id}" if ev.model_id else "", f"where {ev.rows}" if ev.rows else ""],
-        )
-    )
-    return f"{len(ev):,} images, {len(ev.classes)} classes" + (f" ({about})" if about else "")
+    about = [ev.dataset_version, f"model {ev.model_id}" if ev.model_id else "", f"where {ev.rows}" if ev.rows else ""]
+    text = ", ".join(filter(None, about))
+    return f"{len(ev):,} images, {len(ev.classes)} classes" + (f" ({text})" if text else "")
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #notes
 def _notes(ev: Evaluation) -> list[str]:
@@ -390,13 +349,11 @@ def _notes(ev: Evaluation) -> list[str]:
     ]
     notes += [f"{ev.unlabelled:,} images have no target and were left out"] if ev.unlabelled else []
     known = _known_slices(ev.dataset_version)
-    return notes + (
-        [
+    if known:
+        notes.append(
             f"{known} known weak slice{'s' * (known != 1)} of this data set: check_ledger(ev) tests this model on {'them' if known > 1 else 'it'}"
-        ]
-        if known
-        else []
-    )
+        )
+    return notes
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #known-slices
 def _known_slices(data: str) -> int:
@@ -418,44 +375,36 @@ def _known_slices(data: str) -> int:
     return sum(status != "fixed" and said.get(name) != "accepted" for name, status in seen.items())
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #as-text
+def _overall(ev: Evaluation) -> list[Metric]:
+    return [ev.metric(name) for name in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
+
+
 def _as_text(ev: Evaluation) -> str:
-    overall = [ev.metric(name) for name in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
     weak = ev.metrics[(ev.metrics["metric"] == "f1") & ev.metrics["value"].notna()].nsmallest(3, "value")
     lines = [f"Evaluation of {_title(ev)}"]
-    lines += [f"  {metric_kinds[m.name].label:<24}{m.text}" for m in overall]
+    lines += [f"  {metric_kinds[m.name].label:<24}{m.text}" for m in _overall(ev)]
     lowest = ", ".join(f"{c} {ev.metric('f1', c).text}" for c in weak["class"])
     lines += [f"  {'lowest F1':<24}{lowest}"] if lowest else []
     return "\n".join(lines + [f"  {n}" for n in _notes(ev)])
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #as-html
 def _as_html(ev: Evaluation) -> str:
-    def cell(v, tag="td"):
-        return f'<{tag} style="text-align:left;padding:.15em .8em .15em 0">{escape(str(v))}</{tag}>'
-
-    def row(values, tag="td"):
-        return "<tr>" + "".join(cell(v, tag) for v in values) + "</tr>"
-
-    def table(head, rows):
-        return "<table>" + row(head, "th") + "".join(map(row, rows)) + "</table>"
-
-    overall = [ev.metric(name) for name in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
+    overall = [(metric_kinds[m.name].label, m.text) for m in _overall(ev)]
     kinds = list(dict.fromkeys(ev.metrics.loc[ev.metrics["class"].notna(), "metric"]))
     counts = dict(zip(ev.classes, ev._view.counts[2].astype(int), strict=True))
     shown = sorted(counts, key=counts.__getitem__, reverse=True)[:50] if kinds else []
     parts = [f"<p><b>Evaluation of {escape(_title(ev))}</b></p>"]
-    parts += [table(["", f"value [{100 * ev.level:g} %]"], [(metric_kinds[m.name].label, m.text) for m in overall])]
-    parts += (
-        [
-            table(
-                ["class", "n", *(metric_kinds[k].label for k in kinds)],
-                [(c, counts[c], *(ev.metric(k, c).text for k in kinds)) for c in shown],
-            )
-        ]
-        if shown
-        else []
-    )
-    parts += [f"<p>{escape('. '.join(_notes(ev)))}.</p>"]
-    return "<div>" + "".join(parts) + "</div>"
+    parts += [_html_table(["", f"value [{100 * ev.level:g} %]"], overall)]
+    if shown:
+        rows = [(c, counts[c], *(ev.metric(k, c).text for k in kinds)) for c in shown]
+        parts += [_html_table(["class", "n", *(metric_kinds[k].label for k in kinds)], rows)]
+    return f"<div>{''.join(parts)}<p>{escape('. '.join(_notes(ev)))}.</p></div>"
+
+
+def _html_table(head: Sequence, rows: Iterable[Sequence]) -> str:
+    style = 'style="text-align:left;padding:.15em .8em .15em 0"'
+    cells = [[f"<{t} {style}>{escape(str(v))}</{t}>" for v in r] for t, r in [("th", head), *(("td", r) for r in rows)]]
+    return "<table>" + "".join(f"<tr>{''.join(c)}</tr>" for c in cells) + "</table>"
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #save-evaluation
 def save_evaluation(
@@ -479,10 +428,15 @@ def save_evaluation(
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #plain-columns
 _SETTINGS = ("predictions_id", "unlabelled", "n_boot", "level", "random_state", "stratify", "bins", "rows", "group")
+_KINDS: dict[str, Any] = {"metric": "str", "class": object, "n": int, "bin": int}
 
 
 def _plain_columns(frame: pd.DataFrame) -> dict[str, list]:
     return {c: [None if pd.isna(v) else v for v in frame[c].tolist()] for c in frame.columns}
+
+
+def _read_frame(columns: dict[str, list]) -> pd.DataFrame:
+    return pd.DataFrame({c: pd.Series(v, dtype=_KINDS.get(c, float)) for c, v in columns.items()})
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #load-evaluation
 def load_evaluation(
@@ -500,10 +454,6 @@ def load_evaluation(
         raise ValueError(
             f"{path} was written by a later cvbench (format {about['format']}, known is 1). Install that version."
         )
-    kinds: dict[str, Any] = {"metric": "str", "class": object, "n": int, "bin": int}
-
-    def read(columns):
-        return pd.DataFrame({c: pd.Series(v, dtype=kinds.get(c, float)) for c, v in columns.items()})
-
     settings = {name: about[name] for name in _SETTINGS if name in about}
-    return Evaluation(replace(preds, path=None), read(about["metrics"]), read(about["calibration"]), **settings)
+    metrics, calibration = (_read_frame(about[name]) for name in ("metrics", "calibration"))
+    return Evaluation(replace(preds, path=None), metrics, calibration, **settings)
