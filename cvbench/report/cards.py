@@ -22,9 +22,9 @@ import pandas as pd
 from ..core.files import atomic_path, hash_file, read_json
 from ..core.runs import Run
 from ..core.settings import load_settings
-from ..evaluation.evaluate import Evaluation
+from ..evaluation.evaluate import Evaluation, find_breakdowns
 from ..evaluation.metrics import metric_kinds
-from .figures import Html, find_breakdowns
+from .figures import Html
 
 # %% ../../nbs/report/02_cards.ipynb #f5c0bee9
 card_sections = {
