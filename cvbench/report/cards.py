@@ -201,34 +201,29 @@ def _about_machine(run: Run) -> dict[str, str]:
 # %% ../../nbs/report/02_cards.ipynb #about-results
 def _about_results(ev: Evaluation) -> dict[str, str]:
     overall = [ev.metric(m) for m in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
-    table = pd.DataFrame(
-        {
-            "metric": [metric_kinds[m.name].label for m in overall],
-            f"value [{100 * ev.level:g} % interval]": [m.text for m in overall],
-        }
-    )
-    groups, weak = find_breakdowns(ev), []
-    for column, rows in groups.items():
-        low = rows[(rows["high"] < ev.headline.value) & (rows["n"] > 4)]
-        weak += [
-            f"- {_md(column)} = {_md(g)}: {metric_kinds[ev.headline.name].label} {100 * v:.1f} % on {n} images"
-            for g, v, n in zip(low[column], low["value"], low["n"], strict=True)
-        ]
-    found = (
-        f"Groups of the test images that lie clearly below {_md(ev.headline.text)}:\n\n" + "\n".join(weak)
-        if weak
-        else ""
-    )
+    names = [metric_kinds[m.name].label for m in overall]
+    table = pd.DataFrame({"metric": names, f"value [{100 * ev.level:g} % interval]": [m.text for m in overall]})
+    groups = find_breakdowns(ev)
     return {
         "testing_data": f"{len(ev):,} images of {_md(ev.dataset_version)}, split {_md(', '.join(ev.samples['split'].unique()))}; predictions {ev.predictions_id}.",
         "testing_factors": ", ".join(map(_md, groups)) or "none: the data set has no metadata",
-        "testing_metrics": f"{_md(', '.join(metric_kinds[m.name].label for m in overall))}; intervals from {ev.n_boot:,} bootstrap resamples of images.",
+        "testing_metrics": f"{_md(', '.join(names))}; intervals from {ev.n_boot:,} bootstrap resamples of images.",
         "results": _md_table(table),
         "results_summary": f"{_md(repr(ev.headline))} on {len(ev):,} images.",
         "glossary": "- interval: likely range of the number for other images of the same kind\n"
         f"- calibration error: mean gap between confidence and the share of right images, over {ev.bins} bins",
-        "weak": found,
+        "weak": _weak_groups(ev, groups),
     }
+
+# %% ../../nbs/report/02_cards.ipynb #weak-groups
+def _weak_groups(ev: Evaluation, groups: Mapping[str, pd.DataFrame]) -> str:
+    label, weak = metric_kinds[ev.headline.name].label, []
+    for column, rows in groups.items():
+        low = rows[(rows["high"] < ev.headline.value) & (rows["n"] > 4)]
+        each = zip(low[column], low["value"], low["n"], strict=True)
+        weak += [f"- {_md(column)} = {_md(g)}: {label} {100 * v:.1f} % on {n} images" for g, v, n in each]
+    head = f"Groups of the test images that lie clearly below {_md(ev.headline.text)}:\n\n"
+    return head + "\n".join(weak) if weak else ""
 
 # %% ../../nbs/report/02_cards.ipynb #about-data
 def _about_data(data: Mapping[str, Any]) -> str:
@@ -316,6 +311,26 @@ _TYPES = {"macro_f1": "f1", "calibration_error": "expected_calibration_error"}
 # %% ../../nbs/report/02_cards.ipynb #front-2
 def _front(run: Run, ev: Evaluation, given: Mapping[str, str]) -> dict[str, Any]:
     m, task = run.config["model"], _TASKS.get(ev.task, ev.task)
+    index = _model_index(run, ev, task)
+    results = index[0]["results"][0]
+    hub = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", m["backbone"])
+    licence = (given.get("license") or m["license"] or "").lower()
+    plain = re.fullmatch(r"[a-z0-9.-]+", licence)
+    front = {
+        "license": licence if plain else "other" if licence else None,
+        "license_name": licence if licence and not plain else None,
+        "base_model": hub[1] if hub else None,
+        "library_name": "cvbench",
+        "pipeline_tag": task,
+        "datasets": [results["dataset"]["type"]],
+        "metrics": [x["type"] for x in results["metrics"]],
+        "tags": ["cvbench", m["adapter"]["kind"]],
+        "model-index": index,
+    }
+    return {k: v for k, v in front.items() if v is not None}
+
+# %% ../../nbs/report/02_cards.ipynb #model-index
+def _model_index(run: Run, ev: Evaluation, task: str) -> list[dict[str, Any]]:
     name, version = (ev.dataset_version or "unnamed").rpartition("@")[::2]
     overall = [ev.metric(x) for x in ev.metrics.loc[ev.metrics["class"].isna(), "metric"]]
     metrics = [
@@ -327,28 +342,9 @@ def _front(run: Run, ev: Evaluation, given: Mapping[str, str]) -> dict[str, Any]
         for x in overall
         if x.value == x.value
     ]
-    hub = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", m["backbone"])
-    licence = (given.get("license") or m["license"] or "").lower()
-    front = {
-        "license": licence if re.fullmatch(r"[a-z0-9.-]+", licence) else "other" if licence else None,
-        "license_name": licence if licence and not re.fullmatch(r"[a-z0-9.-]+", licence) else None,
-        "base_model": hub[1] if hub else None,
-        "library_name": "cvbench",
-        "pipeline_tag": task,
-        "datasets": [name or version],
-        "metrics": [x["type"] for x in metrics],
-        "tags": ["cvbench", m["adapter"]["kind"]],
-    }  # fmt: skip
-    dataset = {
-        "name": ev.dataset_version or "unnamed",
-        "type": name or version,
-        "revision": version,
-        "split": ", ".join(ev.samples["split"].unique()),
-    }
-    front["model-index"] = [
-        {"name": run.id, "results": [{"task": {"type": task}, "dataset": dataset, "metrics": metrics}]}
-    ]
-    return {k: v for k, v in front.items() if v is not None}
+    about = {"name": ev.dataset_version or "unnamed", "type": name or version, "revision": version}
+    dataset = about | {"split": ", ".join(ev.samples["split"].unique())}
+    return [{"name": run.id, "results": [{"task": {"type": task}, "dataset": dataset, "metrics": metrics}]}]
 
 # %% ../../nbs/report/02_cards.ipynb #render
 _COLOURS = {"auto": "var(--cv-accent,#0072b2)", "people": "var(--cv-good,#00795a)", "open": "var(--cv-error,#c24e00)"}

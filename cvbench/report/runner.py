@@ -36,7 +36,7 @@ def _report_folders() -> list[Path]:
     homes = [p for p in (*here.parents, package.parent) if (p / "settings.ini").is_file()]
     return [*(p / "reports" for p in (here, *homes)), package / "_reports"]
 
-# %% ../../nbs/report/01_runner.ipynb #list-reports
+
 def list_reports() -> dict[str, Path]:  # Notebook of each report
     "All reports by name: from the working folder, the repository and the package"
     folders = [f for f in _report_folders() if f.is_dir()]
@@ -201,15 +201,11 @@ def make_page(
     folder = Path(str(resources.files("cvbench"))) / "report/templates"
     heads = (re.search(r"^#\s+(.+)$", c.source, re.M) for c in nb.cells if c.cell_type == "markdown")
     title = next((h[1] for h in heads if h), "cvbench")
-    exporter = HTMLExporter(
-        template_name="cvbench", template_file=template, extra_template_basedirs=[str(folder)], anchor_link_text="",
-        embed_images=True,
-    )  # fmt: skip
+    look: Any = {"template_name": "cvbench", "template_file": template, "extra_template_basedirs": [str(folder)]}
+    exporter = HTMLExporter(**look, anchor_link_text="", embed_images=True)
     values = {"title": title, "facts": dict(facts or {}), "css": (folder / "cvbench/page.css").read_text("utf-8")}
-    page, _ = exporter.from_notebook_node(
-        nb, resources={"cvbench": values | resources_, "metadata": {"path": str(images)}}
-    )
-    return page
+    given = {"cvbench": values | resources_, "metadata": {"path": str(images)}}
+    return exporter.from_notebook_node(nb, resources=given)[0]
 
 # %% ../../nbs/report/01_runner.ipynb #ReportError
 class ReportError(RuntimeError):
@@ -237,16 +233,13 @@ def _execute(nb: Any, name: str, progress: bool) -> Exception | None:
 
     options: dict[str, Any] = {"progress_bar": {"desc": f"report {name}", "disable": None if progress else True}}
     mark = "import os; os.environ['CVBENCH_REPORT'] = '1'"  # widgets must work without a kernel
-    options |= {
-        "start_timeout": 120,
-        "extra_arguments": ["--IPKernelApp.log_level=50", f"--IPKernelApp.exec_lines={mark}"],
-    }
+    extra = ["--IPKernelApp.log_level=50", f"--IPKernelApp.exec_lines={mark}"]
+    options |= {"start_timeout": 120, "extra_arguments": extra}
     with tempfile.TemporaryDirectory(prefix="cvbench-", ignore_cleanup_errors=True) as folder:
         config = options["config"] = Config()
         config.KernelManager.connection_file = f"{folder}/kernel.json"
-        if (
-            os.name == "posix" and len(folder) < 90
-        ):  # sockets instead of ports; a socket path has at most 107 characters
+        # sockets instead of ports; a socket path has at most 107 characters
+        if os.name == "posix" and len(folder) < 90:
             config.KernelManager.transport, config.KernelManager.ip = "ipc", f"{folder}/kernel"
         try:
             papermill_engines.execute_notebook_with_engine(None, nb, kernel_name="python3", output_path=None, **options)

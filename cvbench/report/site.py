@@ -192,26 +192,29 @@ def _published(page: Page) -> Path | None:
 
 # %% ../../nbs/report/03_site.ipynb #make
 def _make(page: Page, pages: list[Page], root: Path) -> str:
-    import nbformat
-
-    if page.source:
-        nb = make_readable(_read_cells(page.source))
-    else:
-        name = Path(page.address).stem
-        file = next((f for f in (root / "reports" / f"{name}.ipynb",) if f.is_file()), None)
-        note = (
-            f"This report has not been rendered yet: `cvbench report {name}` does it. This is the notebook behind it."
-        )
-        nb = (
-            _read_cells(file)
-            if file
-            else nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {page.title}")])
-        )
-        nb.cells.insert(1, nbformat.v4.new_markdown_cell(note))
+    nb = make_readable(_read_cells(page.source)) if page.source else _placeholder(page, root)
     up = posixpath.relpath(".", posixpath.dirname(page.address) or ".")
     folder = page.source.parent if page.source else root
     values: dict[str, Any] = {"show_code": True, "navigation": _navigation(pages, page), "home": f"{up}/index.html"}
     return scrub(make_page(nb, template="site.html.j2", images=folder, **values))
+
+
+def _write_page(target: Path, page: Page, pages: list[Page], root: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    done = None if page.source else _published(page)
+    target.write_bytes(done.read_bytes() if done else _make(page, pages, root).encode("utf-8", "replace"))
+
+# %% ../../nbs/report/03_site.ipynb #placeholder
+def _placeholder(page: Page, root: Path) -> Any:
+    "The notebook behind a report that has not been rendered"
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
+    name = Path(page.address).stem
+    file = root / "reports" / f"{name}.ipynb"
+    nb = _read_cells(file) if file.is_file() else new_notebook(cells=[new_markdown_cell(f"# {page.title}")])
+    note = f"This report has not been rendered yet: `cvbench report {name}` does it. This is the notebook behind it."
+    nb.cells.insert(1, new_markdown_cell(note))
+    return nb
 
 # %% ../../nbs/report/03_site.ipynb #build-site
 def build_site(
@@ -229,10 +232,7 @@ def build_site(
     shutil.rmtree(fresh, ignore_errors=True)
     with atomic_path(fresh) as new:
         for page in tqdm(pages, desc="site", unit="page", disable=None if progress else True):
-            target = new / page.address
-            target.parent.mkdir(parents=True, exist_ok=True)
-            done = None if page.source else _published(page)
-            target.write_bytes(done.read_bytes() if done else _make(page, pages, root).encode("utf-8", "replace"))
+            _write_page(new / page.address, page, pages, root)
         (new / _MARK).touch()
     shutil.rmtree(out, ignore_errors=True)
     fresh.replace(out)
@@ -256,18 +256,15 @@ def render_quarto(
         if page.source:
             target = work / page.source.relative_to(root / "nbs")
             target.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(
-                make_readable(_read_cells(page.source)), target
-            ) if target.suffix == ".ipynb" else shutil.copy(page.source, target)
+            if target.suffix == ".ipynb":
+                nbformat.write(make_readable(_read_cells(page.source)), target)
+            else:
+                shutil.copy(page.source, target)
     shutil.copy(root / "_quarto.yml", work)
     subprocess.run(["quarto", "render", str(work), "--output-dir", str(out)], check=True)
     for page in pages:
         if not page.source:
-            (out / page.address).parent.mkdir(parents=True, exist_ok=True)
-            done = _published(page)
-            (out / page.address).write_bytes(
-                done.read_bytes() if done else _make(page, pages, root).encode("utf-8", "replace")
-            )
+            _write_page(out / page.address, page, pages, root)
     return out
 
 # %% ../../nbs/report/03_site.ipynb #main
