@@ -25,7 +25,6 @@ from matplotlib import patches, rc_context, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..evaluation.evaluate import find_breakdowns  # noqa: F401, used by reports
 from ..evaluation.metrics import metric_kinds
 from ..evaluation.task_views import Metric
 
