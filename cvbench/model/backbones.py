@@ -21,7 +21,6 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from timm.data import resolve_data_config
 from torch import nn
 
 import cvbench.model.pocket  # noqa: F401  registers pocket_vit with timm
@@ -120,10 +119,6 @@ def hash_forward(
         seen.append((name, type(m).__name__, plain, _describe_forward(m)))
     return fingerprint(seen)
 
-# %% ../../nbs/model/01_backbones.ipynb #is-plain
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
-
 # %% ../../nbs/model/01_backbones.ipynb #describe-forward
 _PASSED_BY = {"cvbench", "wandb"}  # Hooks of these packages do not change the result
 
@@ -159,6 +154,19 @@ def _describe_function(f: Any, depth: int = 0) -> list:
     cells = [c.cell_contents for c in f.__closure__ or () if c != CellType()]
     return [_describe_code(f.__code__), *(_tell(v, depth) for v in (f.__defaults__, f.__kwdefaults__, cells))]
 
+# %% ../../nbs/model/01_backbones.ipynb #describe-code
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
+
+
+def _describe_code(code: CodeType) -> list:
+    "Instructions, names and constants, without file name, line numbers and formatting"
+    constants = [
+        _describe_code(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
+        for c in code.co_consts
+    ]
+    return [code.co_code, code.co_names, constants]
+
 # %% ../../nbs/model/01_backbones.ipynb #tell
 def _tell(value: Any, depth: int) -> Any:
     "A value as plain data; only its name if that is not possible or it is nested too deeply"
@@ -177,21 +185,9 @@ def _tell(value: Any, depth: int) -> Any:
     plain = value is None or _is_plain(value) or isinstance(value, np.generic)
     return value if plain else getattr(value, "__qualname__", type(value).__name__)
 
-# %% ../../nbs/model/01_backbones.ipynb #describe-code
-def _describe_code(code: CodeType) -> list:
-    "Instructions, names and constants, without file name, line numbers and formatting"
-    constants = [
-        _describe_code(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
-        for c in code.co_consts
-    ]
-    return [code.co_code, code.co_names, constants]
-
 # %% ../../nbs/model/01_backbones.ipynb #create-backbone
 def create_backbone(
-    source: str
-    | os.PathLike
-    | nn.Module
-    | None = None,  # Name, folder or module (see the table); from settings by default
+    source: str | os.PathLike | nn.Module | None = None,  # Name, folder or module, see the table; default in settings
     *,
     pretrained: bool = True,  # False gives random weights: the control experiment
     weights: str | os.PathLike | None = None,  # A .safetensors or .pth file for the architecture named
@@ -200,64 +196,71 @@ def create_backbone(
 ) -> Backbone:
     "Load an image encoder for adaptation; raises `ValueError` or `FileNotFoundError` that says what to pass instead"
     source = load_settings().backbone if source is None else source
-    name = type(source).__name__ if isinstance(source, nn.Module) else os.fspath(source)
-    known = not isinstance(source, nn.Module) and timm.is_model(name.removeprefix("timm/").split(".")[0])
-    if weights is not None and not known:
-        raise ValueError(
-            f"weights= goes with the name of a timm architecture. Got {name!r}, which has its own weights."
-        )
+    if weights is not None:
+        _check_named(source)
     if isinstance(source, nn.Module):
         return _from_module(source, transform)
+    name = os.fspath(source)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name.startswith("transformers/") or _model_type(name):
-            backbone = _from_transformers(name, pretrained, transform)
-        else:
-            backbone = _from_timm(name, pretrained, weights, transform)
-    return replace(backbone, seed=seed)
+            return replace(_from_transformers(name, pretrained, transform), seed=seed)
+        return replace(_from_timm(name, pretrained, weights, transform), seed=seed)
 
 # %% ../../nbs/model/01_backbones.ipynb #model-type
+def _check_named(source: str | os.PathLike | nn.Module) -> None:
+    "Raise `ValueError` unless the source is the name of a timm architecture"
+    name = type(source).__name__ if isinstance(source, nn.Module) else os.fspath(source)
+    if isinstance(source, nn.Module) or not timm.is_model(name.removeprefix("timm/").split(".")[0]):
+        raise ValueError(
+            f"weights= goes with the name of a timm architecture. Got {name!r}, which has its own weights."
+        )
+
+
 def _model_type(name: str) -> bool:
     config = Path(name) / "config.json"
     return config.is_file() and '"model_type"' in config.read_text(encoding="utf-8")
 
-# %% ../../nbs/model/01_backbones.ipynb #from-timm
-def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None) -> Backbone:
-    folder = Path(name)
-    if folder.is_dir():
+# %% ../../nbs/model/01_backbones.ipynb #find-architecture
+def _find_architecture(name: str) -> str:
+    "The name of an architecture or of a folder, as timm expects it"
+    if (folder := Path(name)).is_dir():
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
                 f"{folder} has no config.json. Pass a folder written by timm or by save_pretrained."
             )
-        arch = f"local-dir:{folder}"
-    else:
-        arch = name.removeprefix("timm/")
-    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained or weights is not None}
-    if weights is not None:
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f"no weights at {weights}. Pass a .safetensors or .pth file.")
-        options["pretrained_cfg_overlay"] = {"file": str(weights)}
-    if ":" not in arch and not timm.is_model(arch.split(".")[0]):
-        near = timm.list_models(f"*{arch.split('.')[0].split('_')[0]}*")[:6]
+        return f"local-dir:{folder}"
+    arch = name.removeprefix("timm/")
+    stem = arch.split(".")[0]
+    if ":" not in arch and not timm.is_model(stem):
+        near = timm.list_models(f"*{stem.split('_')[0]}*")[:6]
         raise ValueError(
             f"backbone {name!r} is neither a timm architecture nor a folder. "
             f"{'Did you mean one of ' + ', '.join(near) if near else 'See cvbench backbones'}; "
             "write transformers/NAME for a transformers model."
         )
+    return arch
+
+# %% ../../nbs/model/01_backbones.ipynb #from-timm
+def _from_timm(name: str, pretrained: bool, weights, transform: Transform | None) -> Backbone:
+    arch, pretrained = _find_architecture(name), pretrained or weights is not None
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"no weights at {weights}. Pass a .safetensors or .pth file.")
+        options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
         module: Any = timm.create_model(arch, **options)
     except (OSError, RuntimeError) as e:
         raise _unreachable(name, e) from e
     cfg, transform = module.pretrained_cfg or {}, transform or _timm_transform(module)
     features, origin = _fit_size(module, transform)
-    return Backbone(
-        name, module, features, transform, pretrained or weights is not None, cfg.get("license"),
-        None if weights is None else str(weights), origin=origin,
-    )  # fmt: skip
+    file = None if weights is None else str(weights)
+    return Backbone(name, module, features, transform, pretrained, cfg.get("license"), file, origin=origin)
 
 # %% ../../nbs/model/01_backbones.ipynb #timm-transform
 def _timm_transform(module: nn.Module) -> Transform:
-    c = resolve_data_config(getattr(module, "pretrained_cfg", {}) or {}, model=module)
+    c = timm.data.resolve_data_config(getattr(module, "pretrained_cfg", {}) or {}, model=module)
     squash = c.get("crop_mode") == "squash"
     return Transform(c["input_size"][-1], c["crop_pct"], tuple(c["mean"]), tuple(c["std"]), c["interpolation"], squash)
 
@@ -284,9 +287,9 @@ class HFEncoder(nn.Module):
         pooled = getattr(out, "pooler_output", None) if self.pooled else None
         return (out.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1)
 
-# %% ../../nbs/model/01_backbones.ipynb #from-transformers
-def _from_transformers(name: str, pretrained: bool, transform: Transform | None) -> Backbone:
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+# %% ../../nbs/model/01_backbones.ipynb #open-transformers
+def _open_transformers(name: str, pretrained: bool) -> HFEncoder:
+    from transformers import AutoConfig, AutoModel
 
     repo = name.removeprefix("transformers/")
     try:
@@ -301,14 +304,20 @@ def _from_transformers(name: str, pretrained: bool, transform: Transform | None)
         raise ValueError(
             f"the checkpoint of {name!r} lacks {len(lost)} tensors of its encoder, such as {lost[0]}. Pass a complete one."
         )
+    return HFEncoder(model, pooled=not missing)
+
+# %% ../../nbs/model/01_backbones.ipynb #from-transformers
+def _from_transformers(name: str, pretrained: bool, transform: Transform | None) -> Backbone:
+    from transformers import AutoImageProcessor
+
+    module = _open_transformers(name, pretrained)
     if transform is None:
         try:
-            transform = read_processor(AutoImageProcessor.from_pretrained(repo))
+            transform = read_processor(AutoImageProcessor.from_pretrained(name.removeprefix("transformers/")))
         except (OSError, ValueError) as e:
             raise ValueError(
                 f"{name!r} does not describe its preprocessing ({str(e)[:150]}). Pass transform=Transform(size=…, mean=…, std=…)."
             ) from e
-    module = HFEncoder(model, pooled=not missing)
     return Backbone(name, module, _probe_features(module, transform), transform, pretrained)
 
 # %% ../../nbs/model/01_backbones.ipynb #processor-transform
