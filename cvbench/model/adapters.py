@@ -120,7 +120,7 @@ def _leaf(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
-def _choose_layers(layers: dict[str, nn.Module], targets: str | Iterable[str]) -> list[str]:
+def _choose_layers(layers: dict[str, Any], targets: str | Iterable[str]) -> list[str]:
     if targets == "attention":
         return next((f for names in _ATTENTION if (f := [n for n in layers if _leaf(n) in names])), [])
     if targets == "all-linear":

@@ -37,33 +37,29 @@ def encode_targets(
         rows[i, [place[c] for c in t or ()]] = 1
     return rows
 
+# %% ../../nbs/model/07_heads.ipynb #weigh-classes
+def _weigh_classes(targets: torch.Tensor, classes: int) -> torch.Tensor:  # (classes,)
+    "Weights against class frequency; for multi-label, the weights of the positives"
+    if targets.ndim == 1:
+        counts = targets.bincount(minlength=classes).float().clamp(min=1)
+        return counts.sum() / counts / len(counts)
+    counts = targets.sum(0).float().clamp(min=1)
+    return (len(targets) - counts).clamp(min=1) / counts
+
 # %% ../../nbs/model/07_heads.ipynb #make-loss
 def make_loss(
     model: Model,
     targets: torch.Tensor,  # Targets of the training images, as from `encode_targets`
     balance: str = "none",  # none, or loss: weights against class frequency
     smoothing: float = 0.0,  # Share of the probability spread over all classes
-) -> Callable[
-    ..., torch.Tensor
-]:  # (logits, targets) → mean loss; with the targets of a whole batch as third argument, the share of these images in its mean; with reduction="none", the loss of each image
+) -> Callable[..., torch.Tensor]:  # (logits, targets, whole=None, reduction="mean") → loss
     "Cross-entropy for one class per image, binary cross-entropy for several"
-    weight = None
-    if balance == "loss":
-        counts = (
-            (targets.bincount(minlength=len(model.classes)) if targets.ndim == 1 else targets.sum(0))
-            .float()
-            .clamp(min=1)
-        )
-        weight = (
-            counts.sum() / counts / len(counts) if targets.ndim == 1 else (len(targets) - counts).clamp(min=1) / counts
-        )
+    weight = _weigh_classes(targets, len(model.classes)) if balance == "loss" else None
 
     def mass(y: torch.Tensor) -> float:
         return float(len(y)) if weight is None or y.ndim > 1 else float(weight.to(y.device)[y].sum())
 
-    def loss(
-        logits: torch.Tensor, y: torch.Tensor, whole: torch.Tensor | None = None, reduction: str = "mean"
-    ) -> torch.Tensor:
+    def loss(logits: torch.Tensor, y: torch.Tensor, whole: Any = None, reduction: str = "mean") -> torch.Tensor:
         w, share = None if weight is None else weight.to(logits), 1.0 if whole is None else mass(y) / mass(whole)
         if y.ndim == 1:
             return share * F.cross_entropy(logits, y, w, label_smoothing=smoothing, reduction=reduction)
@@ -91,6 +87,26 @@ def _solve(
     opt.step(closure)
     return w.detach(), b.detach()
 
+# %% ../../nbs/model/07_heads.ipynb #choose-decay
+_Pair = tuple[torch.Tensor, torch.Tensor]  # Features (n, features) and targets
+
+
+def _choose_decay(
+    train: _Pair, val: _Pair | None, loss: Callable, classes: int
+) -> tuple[float, torch.Tensor, torch.Tensor]:
+    "Weight decay, weights and bias with the smallest validation loss; a decay of 0.01 without validation images"
+    w, b = train[0].new_zeros(classes, train[0].shape[1]), train[0].new_zeros(classes)
+    best, worse = (math.inf, 0.0, w, b), 0
+    for decay in (1.0, 0.1, 0.03, 0.01, 3e-3, 1e-3) if val is not None else (0.01,):
+        w, b = _solve(*train, loss, decay, w, b)
+        value = float(loss(val[0] @ w.T + b, val[1])) if val is not None else 0.0
+        worse = worse + 1 if value > best[0] else 0
+        if value < best[0]:
+            best = (value, decay, w, b)
+        if worse == 2:  # past the optimum; weaker decays also take longer
+            break
+    return best[1:]
+
 # %% ../../nbs/model/07_heads.ipynb #fit-head
 def fit_head(
     model: Model,
@@ -102,26 +118,13 @@ def fit_head(
     "Set standardisation and head of a model to the regularised optimum on frozen features"
     mean, std = train_x.mean(0), train_x.std(0, unbiased=False).clamp(min=1e-6)
 
-    def scale(x: torch.Tensor) -> torch.Tensor:
-        return ((x - mean) / std).double()
+    def scale(x: torch.Tensor, y: torch.Tensor) -> _Pair:
+        return ((x - mean) / std).double(), y if y.ndim == 1 else y.double()
 
-    x, y = scale(train_x), train_y if train_y.ndim == 1 else train_y.double()
-    w, b = torch.zeros(len(model.classes), x.shape[1], dtype=x.dtype), torch.zeros(len(model.classes), dtype=x.dtype)
-    best, worse = (math.inf, 0.0, w, b), 0
-    for decay in (1.0, 0.1, 0.03, 0.01, 3e-3, 1e-3) if val is not None else (0.01,):
-        w, b = _solve(x, y, loss, decay, w, b)
-        value = (
-            0.0
-            if val is None
-            else float(loss(scale(val[0]) @ w.T + b, val[1] if val[1].ndim == 1 else val[1].double()))
-        )
-        worse = worse + 1 if value > best[0] else 0
-        if value < best[0]:
-            best = (value, decay, w, b)
-        if worse == 2:  # past the optimum; weaker decays also take longer
-            break
+    near = None if val is None else scale(*val)
+    decay, w, b = _choose_decay(scale(train_x, train_y), near, loss, len(model.classes))
     net = model.net
     net.mean.copy_(mean), net.std.copy_(std)
     with torch.no_grad():
-        net.head.weight.copy_(best[2]), net.head.bias.copy_(best[3])
-    return best[1]
+        net.head.weight.copy_(w), net.head.bias.copy_(b)
+    return decay

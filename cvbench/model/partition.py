@@ -20,9 +20,18 @@ from .backbones import find_blocks, hash_forward, hash_state, replaced_forward
 from .matmul import linear, product
 
 # %% ../../nbs/model/06_partition.ipynb #Reached
+def _copy_sharing(encoder: nn.Module) -> nn.Module:
+    "A copy that has the same tensors"
+    return copy.deepcopy(encoder, {id(t): t for t in [*encoder.parameters(), *encoder.buffers()]})
+
+
 class _Reached(Exception):  # Carries the activations out of a forward pass that can stop here
     def __init__(self, hidden: torch.Tensor):
         self.hidden = hidden
+
+
+def _leave(_, args: tuple, kwargs: dict):
+    raise _Reached(next(v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)))
 
 # %% ../../nbs/model/06_partition.ipynb #Part
 class Part(nn.Module):
@@ -38,18 +47,12 @@ class Part(nn.Module):
         fast: bool = True,  # Use the fast matrix products
     ):
         super().__init__()
-        shared = {id(t): t for t in [*encoder.parameters(), *encoder.buffers()]}
-        self.module = copy.deepcopy(encoder, shared)
-        self.lean, self.fast, self.start, self.blocks, device = (
-            lean,
-            fast,
-            start,
-            find_blocks(encoder),
-            next(encoder.parameters()).device,
-        )
+        self.module = _copy_sharing(encoder)
+        self.lean, self.fast, self.start, self.blocks = lean, fast, start, find_blocks(encoder)
         self.entering: torch.Tensor | None = None
         self.blank: torch.Tensor
-        self.register_buffer("blank", torch.zeros(1, 3, size, size, device=device), persistent=False)
+        blank = torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device)
+        self.register_buffer("blank", blank, persistent=False)
         if fast:
             _speed_up(self.module)
         if lean and stop is None and self.blocks:
@@ -78,10 +81,6 @@ class Part(nn.Module):
             return reached.hidden
         finally:
             self.entering = None
-
-# %% ../../nbs/model/06_partition.ipynb #leave
-def _leave(_, args: tuple, kwargs: dict):
-    raise _Reached(next(v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)))
 
 # %% ../../nbs/model/06_partition.ipynb #swap
 def _swap(args: tuple, kwargs: dict, hidden: torch.Tensor | None) -> tuple[tuple, dict]:
@@ -141,30 +140,34 @@ def _prune_last(block: Any, lean: int) -> None:
 
     block.forward = forward
 
+# %% ../../nbs/model/06_partition.ipynb #find-projections
+def _find_projections(a: Any) -> tuple | None:
+    "Layers of query, key and value with their rows, norms of query and key, last norm, last layer; None if unknown"
+    same = nn.Identity()
+    if hasattr(a, "qkv") and hasattr(a, "proj") and getattr(a, "gate", None) is None and hasattr(a, "q_norm"):
+        width = a.qkv.out_features // 3
+        parts = [(a.qkv, slice(i * width, (i + 1) * width)) for i in range(3)]
+        return parts, (a.q_norm, a.k_norm), getattr(a, "norm", same), a.proj
+    out = getattr(a, "o_proj", getattr(a, "out_proj", None))
+    if out is None or not all(hasattr(a, n) for n in ("q_proj", "k_proj", "v_proj")):
+        return None
+    if getattr(a, "attention_dropout", getattr(a, "dropout", 0)):
+        return None
+    return [(layer, slice(None)) for layer in (a.q_proj, a.k_proj, a.v_proj)], (same, same), same, out
+
 # %% ../../nbs/model/06_partition.ipynb #first-query
 def _first_query(a: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
     "Attention of the first token to all, (B, N, D) → (B, 1, D); None for an attention of unknown structure"
-    if hasattr(a, "qkv") and hasattr(a, "proj") and getattr(a, "gate", None) is None and hasattr(a, "q_norm"):
-        width, out = a.qkv.out_features // 3, a.proj
-        parts = [(a.qkv, slice(i * width, (i + 1) * width)) for i in range(3)]
-        tune, after = (a.q_norm, a.k_norm), getattr(a, "norm", nn.Identity())
-    elif all(hasattr(a, n) for n in ("q_proj", "k_proj", "v_proj")) and (
-        hasattr(a, "o_proj") or hasattr(a, "out_proj")
-    ):
-        out = a.o_proj if hasattr(a, "o_proj") else a.out_proj
-        parts = [(layer, slice(None)) for layer in (a.q_proj, a.k_proj, a.v_proj)]
-        tune, after = (nn.Identity(), nn.Identity()), nn.Identity()
-        if getattr(a, "attention_dropout", getattr(a, "dropout", 0)):
-            return None
-    else:
+    if (found := _find_projections(a)) is None:
         return None
+    parts, (tune_q, tune_k), after, out = found
 
     def attend(y: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            _linear(layer, x, rows).unflatten(-1, (-1, a.head_dim)).transpose(1, 2)
+            _linear(layer, x, rows).unflatten(-1, (-1, a.head_dim)).transpose(1, 2)  # (B, heads, 1 or N, head_dim)
             for (layer, rows), x in zip(parts, (y[:, :1], y, y), strict=True)
         )
-        z = F.scaled_dot_product_attention(tune[0](q), tune[1](k), v)
+        z = F.scaled_dot_product_attention(tune_q(q), tune_k(k), v)  # (B, heads, 1, head_dim)
         return out(after(z.transpose(1, 2).flatten(2)))
 
     return attend
@@ -219,7 +222,7 @@ def _fusable(layer: Any) -> bool:
     plain = len(names) == 1 and names[0] in layer.lora_A and not layer.merged and not layer.disable_adapters
     return plain and not layer.use_dora.get(names[0]) and isinstance(layer.lora_dropout[names[0]], nn.Identity)
 
-# %% ../../nbs/model/06_partition.ipynb #is-changed
+
 def _is_changed(module: nn.Module) -> bool:
     "Whether its forward was replaced by code outside this module"
     f = replaced_forward(module)
@@ -261,6 +264,21 @@ def _halve(encoder: nn.Module, size: int, cut: int | None, lean: int, fast: bool
     before = nn.Identity() if cut == 0 else Part(encoder, size, 0, cut, lean, fast).eval()
     return before, nn.Identity() if cut is None else Part(encoder, size, cut, None, lean, fast).eval()
 
+# %% ../../nbs/model/06_partition.ipynb #try-way
+def _try_way(
+    encoder: nn.Module, x: torch.Tensor, whole: torch.Tensor, cut: int | None, lean: int, fast: bool
+) -> _Parts | None:
+    "Both sides of a cut; None if they fail or do not give the output of the whole"
+    try:
+        before, after = _halve(encoder, x.shape[-1], cut, lean, fast)
+        out = after(before(x))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+        return None
+    same = out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
+    return (before, after) if same else None
+
 # %% ../../nbs/model/06_partition.ipynb #find-way
 @torch.no_grad()
 def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int, bool], _Parts] | tuple[None, None]:
@@ -274,15 +292,8 @@ def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int
                 f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
             )
         for way in ((2, True), (1, True), (0, True), (0, False)):  # lean, fast
-            try:
-                before, after = _halve(encoder, size, cut, *way)
-                out, near = after(before(x)), 1e-4 * float(whole.abs().max())
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
-                continue
-            if out.shape == whole.shape and torch.allclose(out, whole, rtol=1e-4, atol=near):
-                return way, (before, after)
+            if parts := _try_way(encoder, x, whole, cut, *way):
+                return way, parts
     finally:
         encoder.train(was)
     return None, None
@@ -311,7 +322,7 @@ def untouched(
     layers = _find_unmoved(encoder)
     if not layers:
         return None
-    plain = copy.deepcopy(encoder, {id(t): t for t in [*encoder.parameters(), *encoder.buffers()]})
+    plain = _copy_sharing(encoder)
     for name in layers:
         parent, _, child = name.rpartition(".")
         setattr(plain.get_submodule(parent), child, plain.get_submodule(name).base_layer)

@@ -14,7 +14,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
@@ -46,7 +44,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self.family)
 
-# %% ../../nbs/model/08_pretrain.ipynb #draw-many
+
 def _draw_many(seed: int, indices: range) -> tuple[np.ndarray, ...]:
     return tuple(np.stack(column) for column in zip(*(draw((seed, i)) for i in indices), strict=True))
 
@@ -58,25 +56,25 @@ def make_pool(
     workers: int | None = None,  # Processes; one per core by default, 0 draws in this process
 ) -> Pool:  # Memory-mapped
     "Draw a pool of pictures, or open an existing one"
-    folder, want = Path(folder), {"n": n, "seed": seed}
-    names = ("images", "things", "stuff", "family")
-    if not ((folder / "pool.json").exists() and read_json(folder / "pool.json") == want):
+    folder, stamp, want = Path(folder), Path(folder) / "pool.json", {"n": n, "seed": seed}
+    shapes = {"images": (n, SIZE, SIZE, 3), "things": (n, CELLS, CELLS), "stuff": (n, CELLS, CELLS), "family": (n,)}
+    if not (stamp.exists() and read_json(stamp) == want):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pool.json").unlink(missing_ok=True)
-        shapes = ((n, SIZE, SIZE, 3), (n, CELLS, CELLS), (n, CELLS, CELLS), (n,))
-        arrays = [
-            np.lib.format.open_memmap(folder / f"{a}.npy", "w+", np.uint8, s)
-            for a, s in zip(names, shapes, strict=True)
-        ]
+        stamp.unlink(missing_ok=True)
+        arrays = [np.lib.format.open_memmap(folder / f"{a}.npy", "w+", np.uint8, s) for a, s in shapes.items()]
         parts = [range(i, min(i + 200, n)) for i in range(0, n, 200)]
         workers = os.cpu_count() if workers is None else workers
-        with ProcessPoolExecutor(workers, get_context("spawn")) if workers else nullcontext() as pool:
+        with (
+            ProcessPoolExecutor(workers, torch.multiprocessing.get_context("spawn"))
+            if workers
+            else nullcontext() as pool
+        ):
             drawn = (pool.map if pool else map)(functools.partial(_draw_many, seed), parts)
             for part, columns in zip(tqdm(parts, "drawing", disable=None), drawn, strict=True):
                 for array, column in zip(arrays, columns, strict=True):
                     array[part.start : part.stop] = column
-        write_json(folder / "pool.json", want)
-    return Pool(*(np.load(folder / f"{a}.npy", mmap_mode="r") for a in names))
+        write_json(stamp, want)
+    return Pool(*(np.load(folder / f"{a}.npy", mmap_mode="r") for a in shapes))
 
 # %% ../../nbs/model/08_pretrain.ipynb #sample-view
 def _sample_view(images: Tensor, maps: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -86,46 +84,33 @@ def _sample_view(images: Tensor, maps: Tensor, rng: torch.Generator) -> tuple[Te
     def rand(low, high):
         return low + (high - low) * torch.rand(n, generator=rng)
 
-    zoom, stretch, turn = (
-        rand(0.5, 1.0),
-        rand(-0.15, 0.15).exp(),
-        0.25 * torch.randn(n, generator=rng) * (rand(0, 1) < 0.5),
-    )
+    zoom, stretch = rand(0.5, 1.0), rand(-0.15, 0.15).exp()
+    turn = 0.25 * torch.randn(n, generator=rng) * (rand(0, 1) < 0.5)
     sx, sy, flip = zoom * stretch, zoom / stretch, (rand(0, 1) < 0.5) * 2.0 - 1
     cos, sin = turn.cos(), turn.sin()
-    theta = torch.stack(
-        [
-            flip * sx * cos,
-            -sy * sin,
-            rand(-1, 1) * (1 - sx).clamp(min=0),
-            flip * sx * sin,
-            sy * cos,
-            rand(-1, 1) * (1 - sy).clamp(min=0),
-        ],
-        1,
-    )
-    theta = theta.view(n, 2, 3).to(images.device)
+    x = flip * sx * cos, -sy * sin, rand(-1, 1) * (1 - sx).clamp(min=0)
+    y = flip * sx * sin, sy * cos, rand(-1, 1) * (1 - sy).clamp(min=0)
+    theta = torch.stack([*x, *y], 1).view(n, 2, 3).to(images.device)
     fine, coarse = (F.affine_grid(theta, [n, 3, s, s], align_corners=False) for s in (96, 16))
-    views = F.grid_sample(images, fine, padding_mode="reflection", align_corners=False)
-    return views, F.grid_sample(maps, coarse, mode="nearest", padding_mode="reflection", align_corners=False)
+    views = F.grid_sample(images, fine, "bilinear", "reflection", align_corners=False)
+    return views, F.grid_sample(maps, coarse, "nearest", "reflection", align_corners=False)
 
 # %% ../../nbs/model/08_pretrain.ipynb #recolour
 def _recolour(views: Tensor, rng: torch.Generator) -> Tensor:
     "Random brightness, contrast, saturation, white balance, swapped channels and grey"
     n = len(views)
 
-    def rand(low, high, *shape):
-        return (low + (high - low) * torch.rand(n, *shape, generator=rng)).to(views.device)
+    def rand(low, high, channels=1):
+        return (low + (high - low) * torch.rand(n, channels, 1, 1, generator=rng)).to(views.device)
 
     swap = torch.rand(n, 3, generator=rng).argsort(1).to(views.device)
-    views = torch.where(rand(0, 1, 1, 1, 1) < 0.3, views.gather(1, swap[:, :, None, None].expand_as(views)), views)
+    views = torch.where(rand(0, 1) < 0.3, views.gather(1, swap[:, :, None, None].expand_as(views)), views)
     grey = views.mean(1, keepdim=True)
-    saturation = rand(0.4, 1.4, 1, 1, 1) * (rand(0, 1, 1, 1, 1) > 0.12)
+    saturation = rand(0.4, 1.4) * (rand(0, 1) > 0.12)
     views = grey + saturation * (views - grey)
     mean = views.mean((1, 2, 3), keepdim=True)
-    return (
-        ((views - mean) * rand(0.6, 1.4, 1, 1, 1) + mean) * rand(0.75, 1.3, 1, 1, 1) * rand(0.88, 1.12, 3, 1, 1)
-    ).clamp(0, 1)
+    views = (views - mean) * rand(0.6, 1.4) + mean
+    return (views * rand(0.75, 1.3) * rand(0.88, 1.12, 3)).clamp(0, 1)
 
 # %% ../../nbs/model/08_pretrain.ipynb #spoil
 def _spoil(views: Tensor, rng: torch.Generator) -> Tensor:
@@ -143,7 +128,7 @@ def _directions(views: Tensor, bins: int = 8) -> Tensor:
     bar = math.cos(1.2 * math.pi / bins) * (gx.square() + gy.square()).sqrt_()
     return torch.mul(gx, angle.cos()).addcmul_(gy, angle.sin()).abs_().sub_(bar).relu_()
 
-# %% ../../nbs/model/08_pretrain.ipynb #balance
+
 def _balance(energy: Tensor, floor: float) -> Tensor:
     "Square root of the directions of one place, divided by their norm"
     return (energy / (energy.norm(dim=1, keepdim=True) + floor)).sqrt()
@@ -154,32 +139,25 @@ def _patch_descriptor(views: Tensor, directions: Tensor) -> Tensor:
     n, mean = len(views), F.avg_pool2d(views, 12)
     quarters = F.avg_pool2d(directions, 6).view(n, 8, 8, 2, 8, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, 32, 64)
     spread = (F.avg_pool2d(views.square(), 12) - mean.square()).clamp(min=1e-6).sqrt()
-    return torch.cat([3 * _balance(quarters, 0.01), 4 * (mean - 0.5).flatten(2), 4 * spread.flatten(2)], 1).transpose(
-        1, 2
-    )
+    parts = 3 * _balance(quarters, 0.01), 4 * (mean - 0.5).flatten(2), 4 * spread.flatten(2)
+    return torch.cat(parts, 1).transpose(1, 2)
 
 # %% ../../nbs/model/08_pretrain.ipynb #Describer
 class Describer(nn.Module):
     "Classical description of a whole image, on axes fitted to sample views"
 
-    words: Tensor
-    colours: Tensor
-    mean: Tensor
-    scale: Tensor
-    axes: Tensor
-
     def __init__(self, views: Tensor, dims: int = 192, words: int = 160, seed: int = 0):  # views: (n, 3, 96, 96)
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
         self._learn_words(views, words, rng)
-        self.register_buffer("colours", torch.rand(40, 3, generator=rng))
+        self.colours = nn.Buffer(torch.rand(40, 3, generator=rng))
         raw = torch.cat([self.raw(v, _directions(v)) for v in views.split(256)])
-        self.register_buffer("mean", raw.mean(0))
-        self.register_buffer("scale", raw.std(0) + 0.05 * raw.std(0).mean())
+        self.mean = nn.Buffer(raw.mean(0))
+        self.scale = nn.Buffer(raw.std(0) + 0.05 * raw.std(0).mean())
         raw = (raw - self.mean) / self.scale
         values, axes = torch.linalg.eigh(raw.T @ raw / len(raw))
         gain = (values := values.flip(0)[:dims].clamp(min=1e-6)) ** -0.35
-        self.register_buffer("axes", axes.flip(1)[:, :dims] * gain / (values * gain**2).mean().sqrt())
+        self.axes = nn.Buffer(axes.flip(1)[:, :dims] * gain / (values * gain**2).mean().sqrt())
 
     def _learn_words(self, views: Tensor, words: int, rng: torch.Generator) -> None:
         "Random patches, whitened, as filters"
@@ -189,22 +167,22 @@ class Describer(nn.Module):
         values, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
         whiten = axes @ torch.diag((values.clamp(min=0) + 0.02).rsqrt()) @ axes.T
         chosen = F.normalize(patches[torch.randperm(len(patches), generator=rng)[:words]] @ whiten, dim=1) @ whiten
-        self.register_buffer("words", (chosen - chosen.mean(1, keepdim=True)).view(-1, 3, 6, 6))
+        self.words = nn.Buffer((chosen - chosen.mean(1, keepdim=True)).view(-1, 3, 6, 6))
 
     def raw(self, views: Tensor, directions: Tensor) -> Tensor:
         "The descriptor before projection: directions at two scales, colours, words"
-        half = F.avg_pool2d(views, 2)
-        coarse = F.avg_pool2d(_directions(F.avg_pool2d(half, 2)), 6)
-        parts = [_balance(F.avg_pool2d(directions, 24), 0.01), _balance(coarse, 0.02)]
-        parts += [F.avg_pool2d(half, 12), F.avg_pool2d(half.square(), 12).sqrt()]
-        tiny = F.avg_pool2d(half, 3).flatten(2).transpose(1, 2)
+        pool = F.avg_pool2d
+        half = pool(views, 2)
+        coarse = pool(_directions(pool(half, 2)), 6)
+        parts = [_balance(pool(directions, 24), 0.01), _balance(coarse, 0.02)]
+        parts += [pool(half, 12), pool(half.square(), 12).sqrt()]
+        tiny = pool(half, 3).flatten(2).transpose(1, 2)
         near = torch.exp(torch.cdist(tiny, self.colours).square() * -25).transpose(1, 2).unflatten(2, (16, 16))
         grey = half.mean(1, keepdim=True)
-        spread = (
-            F.avg_pool2d(half.square().mean(1, keepdim=True), 6, 3) - F.avg_pool2d(grey, 6, 3).square() + 0.01
-        ).sqrt()
+        square = pool(half.square().mean(1, keepdim=True), 6, 3)
+        spread = (square - pool(grey, 6, 3).square() + 0.01).sqrt()
         response = F.relu(F.conv2d(half, self.words, stride=3) / spread - 0.5)
-        parts += [F.avg_pool2d(near, 8).sqrt(), F.adaptive_avg_pool2d(response, 2).sqrt()]
+        parts += [pool(near, 8).sqrt(), F.adaptive_avg_pool2d(response, 2).sqrt()]
         return torch.cat([p.flatten(1) for p in parts], 1)
 
     def forward(self, views: Tensor, directions: Tensor) -> Tensor:  # (n, 192)
@@ -217,69 +195,46 @@ class Heads(nn.Module):
     def __init__(self, width: int = 192, describe: int = 192):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.patch = nn.ModuleDict(
-            {
-                "things": nn.Linear(width, len(THINGS)),
-                "stuff": nn.Linear(width, len(PATTERNS)),
-                "descriptor": nn.Linear(width, 38),
-            }
-        )
-        self.image = nn.ModuleDict(
-            {
-                "things": nn.Linear(width, len(THINGS)),
-                "stuff": nn.Linear(width, len(PATTERNS)),
-                "family": nn.Linear(width, len(FAMILIES)),
-                "descriptor": nn.Linear(width, describe),
-            }
-        )
+        shown = {"things": len(THINGS), "stuff": len(PATTERNS)}
+        sizes = shown | {"descriptor": 38}, shown | {"family": len(FAMILIES), "descriptor": describe}
+        self.patch, self.image = (nn.ModuleDict({k: nn.Linear(width, n) for k, n in s.items()}) for s in sizes)
 
 # %% ../../nbs/model/08_pretrain.ipynb #pick
 def _pick(values: Tensor, keep: Tensor) -> Tensor:
     "The patches that each part keeps, (n, 64, d) → (parts * n, k, d)"
     return torch.cat([values.gather(1, k[..., None].expand(-1, -1, values.shape[-1])) for k in keep])
 
-# %% ../../nbs/model/08_pretrain.ipynb #encode
-def _encode(model: VisionTransformer, views: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    "Tokens after the fourth block and the pooled feature, for each part of the patches: keep is (parts, n, k)"
-    x = _pick(model._pos_embed(model.patch_embed(views)), keep)
-    for i, block in enumerate(model.blocks):
-        x = block(x)
-        if i == 3:
-            tokens = x
-    return tokens, model.forward_head(model.norm(x), pre_logits=True)
 
-# %% ../../nbs/model/08_pretrain.ipynb #share
 def _share(labels: Tensor, classes: int, background: float) -> Tensor:
     "Square root of the share of each class in (n, m) labels, summing to 1"
-    share = torch.zeros(len(labels), classes, device=labels.device).scatter_add_(
-        1, labels, torch.ones_like(labels, dtype=torch.float32)
-    )
-    share = share.sqrt()
+    ones = torch.ones_like(labels, dtype=torch.float32)
+    share = torch.zeros(len(labels), classes, device=labels.device).scatter_add_(1, labels, ones).sqrt()
     share[:, 0] *= background
     return share / share.sum(1, keepdim=True)
 
+
+def _encode(model: Any, views: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    "Tokens after the fourth block and the pooled feature, for each part of the patches: keep is (parts, n, k)"
+    x = _pick(model._pos_embed(model.patch_embed(views)), keep)  # (parts * n, k, d)
+    tokens = model.blocks[:4](x)
+    return tokens, model.forward_head(model.norm(model.blocks[4:](tokens)), pre_logits=True)
+
 # %% ../../nbs/model/08_pretrain.ipynb #losses
-def _losses(
-    model: VisionTransformer, heads: Heads, inputs: Tensor, truth: dict[str, Tensor], keep: Tensor
-) -> dict[str, Tensor]:
+def _losses(model: Any, heads: Heads, inputs: Tensor, truth: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
     "All terms, weighted; their sum is minimised"
     tokens, pooled = _encode(model, inputs * 2 - 1, keep)
     tokens, parts, terms = heads.norm(tokens), len(keep), {}
+    patch, image = truth["patch_descriptor"], truth["image_descriptor"]
     for name, weight in (("things", 0.5), ("stuff", 0.25)):
         logp = heads.patch[name](tokens).float().log_softmax(-1)
         terms[f"patch_{name}"] = -weight * logp.gather(-1, _pick(truth[name], keep)).mean()
-    terms["patch_descriptor"] = 1.0 * F.mse_loss(
-        heads.patch["descriptor"](tokens).float(), _pick(truth["patch_descriptor"], keep)
-    )
+    terms["patch_descriptor"] = F.mse_loss(heads.patch["descriptor"](tokens).float(), _pick(patch, keep))
     for name, weight, background in (("things", 0.4, 0.3), ("stuff", 0.2, 1.0)):
         logits = heads.image[name](pooled).float()
-        terms[f"image_{name}"] = weight * F.cross_entropy(
-            logits, _share(truth[name].flatten(1), logits.shape[1], background).repeat(parts, 1)
-        )
+        shares = _share(truth[name].flatten(1), logits.shape[1], background)
+        terms[f"image_{name}"] = weight * F.cross_entropy(logits, shares.repeat(parts, 1))
     terms["image_family"] = 0.2 * F.cross_entropy(heads.image["family"](pooled).float(), truth["family"].repeat(parts))
-    terms["image_descriptor"] = 4.0 * F.mse_loss(
-        heads.image["descriptor"](pooled).float(), truth["image_descriptor"].repeat(parts, 1)
-    )
+    terms["image_descriptor"] = 4.0 * F.mse_loss(heads.image["descriptor"](pooled).float(), image.repeat(parts, 1))
     return terms
 
 # %% ../../nbs/model/08_pretrain.ipynb #make-batch
@@ -289,18 +244,16 @@ def _make_batch(
     "Inputs and truth of one step"
     chosen = np.sort(np.random.default_rng((seed, step)).choice(len(pool), size, replace=len(pool) < size))
     rng = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    images = torch.from_numpy(pool.images[chosen]).to(device).permute(0, 3, 1, 2).float().contiguous() / 255
-    maps = torch.from_numpy(np.stack([pool.things[chosen], pool.stuff[chosen]], 1)).to(device).float()
+    images = torch.tensor(pool.images[chosen], device=device).permute(0, 3, 1, 2).float().contiguous() / 255
+    maps = torch.tensor(np.stack([pool.things[chosen], pool.stuff[chosen]], 1), device=device).float()
     views, maps = _sample_view(images, maps, rng)
     views = _recolour(views, rng)
     cells = maps.long().view(size, 2, 8, 2, 8, 2).permute(1, 0, 2, 4, 3, 5).reshape(2, size, 64, 4)
-    truth = {"things": cells[0], "stuff": cells[1], "family": torch.from_numpy(pool.family[chosen]).long().to(device)}
+    truth = {"things": cells[0], "stuff": cells[1], "family": torch.tensor(pool.family[chosen], device=device).long()}
     if describer is not None:
         directions = _directions(views)
-        truth |= {
-            "patch_descriptor": _patch_descriptor(views, directions),
-            "image_descriptor": describer(views, directions),
-        }
+        truth["patch_descriptor"] = _patch_descriptor(views, directions)
+        truth["image_descriptor"] = describer(views, directions)
     return _spoil(views, rng), truth
 
 # %% ../../nbs/model/08_pretrain.ipynb #Muon
@@ -309,7 +262,6 @@ class _Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        "One update; a closure is not supported"
         for group in self.param_groups:
             lr, decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
             for p in (p for p in group["params"] if p.grad is not None):
@@ -319,8 +271,8 @@ class _Muon(torch.optim.Muon):
                 p.mul_(1 - lr * decay)
                 p.add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)  # match_rms_adamw
 
-# %% ../../nbs/model/08_pretrain.ipynb #orthogonalise
-def _orthogonalise(g: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:  # (m, n)
+
+def _orthogonalise(g: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:  # (m, n)
     "Newton-Schulz iteration (Jordan et al. 2024): about U Vᵀ for g = U S Vᵀ"
     a, b, c = coefficients
     x = g.to(torch.bfloat16 if settle_precision("auto", g.device) == "bf16" else torch.float32)
@@ -334,38 +286,31 @@ def _orthogonalise(g: torch.Tensor, coefficients: tuple[float, float, float], st
 # %% ../../nbs/model/08_pretrain.ipynb #make-optimizers
 def _make_optimizers(model: nn.Module, heads: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     "Muon for the matrices of the blocks, AdamW for all else"
-    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
-    chosen = {id(p) for p in matrices}
+    chosen = {id(p): p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2}
     others = [p for p in (*model.parameters(), *heads.parameters()) if id(p) not in chosen]
-    plain: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim < 2 or p.shape[0] == 1], "weight_decay": 0.0},
-        {"params": [p for p in others if not (p.ndim < 2 or p.shape[0] == 1)]},
-    ]
+    thin = [p for p in others if p.ndim < 2 or p.shape[0] == 1]
+    wide = [p for p in others if p.ndim >= 2 and p.shape[0] > 1]
+    plain: list[dict[str, Any]] = [{"params": thin, "weight_decay": 0.0}, {"params": wide}]
     return [
-        _Muon(matrices, lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        _Muon([*chosen.values()], lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(plain, lr, betas=(0.9, 0.98), weight_decay=0.05),
     ]
 
-# %% ../../nbs/model/08_pretrain.ipynb #save-weights
-def _save_weights(model: nn.Module, out: Path) -> None:
-    "Half precision, as safetensors"
-    with atomic_path(out) as temporary:
-        weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
-        save_file(weights, str(temporary), metadata={"format": "pt"})
-        temporary.chmod(0o644)
-
 # %% ../../nbs/model/08_pretrain.ipynb #share-gradients
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def _share_gradients(parameters: list[Tensor], elapsed: float) -> float:
     "Mean of the gradients and of the time over all processes, if there are several"
     if not dist.is_initialized():
         return elapsed
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([elapsed])])
+    values = [p.grad for p in parameters if p.grad is not None]
+    values.append(values[0].new_tensor([elapsed]))
+    flat = nn.utils.parameters_to_vector(values)
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-    return float(flat[-1])
+    nn.utils.vector_to_parameters(flat / dist.get_world_size(), values)
+    return float(values[-1])
 
 # %% ../../nbs/model/08_pretrain.ipynb #Training
 @dataclass
@@ -378,12 +323,22 @@ class _Training:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, file: Path, out: Path) -> None:
-        if dist.is_initialized() and dist.get_rank():
+        if _rank():
             return
         state = {n: p.state_dict() for n, p in self.parts.items()}
         with atomic_path(file) as temporary:
             torch.save(state | {"step": self.step, "elapsed": self.elapsed, "history": self.history}, temporary)
-        _save_weights(self.parts["average"].module, out)
+        weights = {k: v.half().contiguous().cpu() for k, v in self.parts["average"].module.state_dict().items()}
+        with atomic_path(out) as temporary:
+            save_file(weights, str(temporary), metadata={"format": "pt"})
+            temporary.chmod(0o644)
+
+    def record(self, terms: list[dict[str, float]]) -> float:
+        "Add the mean of the terms of some steps to the history, and return the loss"
+        mean = {k: sum(t[k] for t in terms) / len(terms) for k in terms[0]}
+        loss = sum(mean.values())
+        self.history.append({"step": self.step, "minutes": self.elapsed / 60, "loss": loss} | mean)
+        return loss
 
     def load(self, file: Path, device: torch.device) -> None:
         state = torch.load(file, map_location=device, weights_only=True)
@@ -396,7 +351,7 @@ def _move_average(old: Any, new: Any, updates: Tensor | int) -> None:
     "Exponential average whose memory grows with the training, up to a thousand steps"
     torch._foreach_lerp_(old, new, max(0.001, 1 / (float(updates) / 10 + 2)))
 
-# %% ../../nbs/model/08_pretrain.ipynb #begin
+
 def _begin(
     pool: Pool, start: str | os.PathLike | None, lr: float, seed: int, device: torch.device
 ) -> tuple[_Training, Describer]:
@@ -447,16 +402,14 @@ def pretrain(
     if (minutes is None) == (steps is None):
         raise ValueError(f"pretrain needs a length, got minutes={minutes} and steps={steps}. Pass one of the two.")
     out, checkpoint, target = Path(out), Path(out).with_suffix(".checkpoint"), torch.device(device)
-    rank = dist.get_rank() if dist.is_initialized() else 0
     training, describer = _begin(pool, start, lr, seed, target)
     if checkpoint.exists():
         training.load(checkpoint, target)
     recent, saved = [], time.monotonic()
     begun = saved - training.elapsed
-    with tqdm(total=100, unit="%", desc="pretraining", disable=rank > 0 or None) as bar:
+    with tqdm(total=100, unit="%", desc="pretraining", disable=_rank() > 0 or None) as bar:
         while (progress := training.step / steps if steps else training.elapsed / (60 * (minutes or 0))) < 1:
-            batch_seed = seed + 1000 * rank
-            inputs, truth = _make_batch(pool, describer, training.step, batch_seed, batch, target)
+            inputs, truth = _make_batch(pool, describer, training.step, seed + 1000 * _rank(), batch, target)
             order = torch.rand(batch, 64, generator=torch.Generator().manual_seed(training.step)).argsort(1).to(target)
             keep = torch.stack(order.chunk(2, 1) if progress < 0.15 else [order])
             rate = lr * min(1, (training.step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
@@ -464,11 +417,7 @@ def pretrain(
             recent.append(_take_step(training, inputs, truth, keep, rate))
             training.step += 1
             if len(recent) == 50 or training.step == steps:
-                terms = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
-                training.history.append(
-                    {"step": training.step, "minutes": training.elapsed / 60, "loss": sum(terms.values())} | terms
-                )
-                bar.set_postfix_str(f"loss {training.history[-1]['loss']:.3f}")
+                bar.set_postfix_str(f"loss {training.record(recent):.3f}")
                 bar.update(100 * progress - bar.n)
                 recent = []
             if time.monotonic() - saved > save_every:
@@ -481,47 +430,35 @@ def pretrain(
 def main(argv: list[str] | None = None) -> None:
     "The command line of `pretrain`"
     parser = argparse.ArgumentParser("cvbench.model.pretrain", description="Pretrain pocket_vit on synthetic pictures")
-    parser.add_argument("--out", required=True, help="weights, .safetensors")
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="training time, resumptions included")
-    length.add_argument("--steps", type=int, help="or number of batches")
-    parser.add_argument("--pool", help="folder of the pictures; beside the weights by default")
-    parser.add_argument("--pictures", type=int, default=48_000)
-    parser.add_argument("--batch", type=int, default=96, help="images per step and process")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--init", help="initial weights")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads per process")
+    add, span = parser.add_argument, parser.add_mutually_exclusive_group(required=True)
+    add("--out", required=True, help="weights, .safetensors")
+    span.add_argument("--minutes", type=float, help="training time, resumptions included")
+    span.add_argument("--steps", type=int, help="or number of batches")
+    add("--pool", help="folder of the pictures; beside the weights by default")
+    add("--pictures", type=int, default=48_000)
+    add("--batch", type=int, default=96, help="images per step and process")
+    add("--lr", type=float, default=2e-3)
+    add("--seed", type=int, default=0)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--init", help="initial weights")
+    add("--threads", type=int, default=1, help="CPU threads per process")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
     folder = args.pool or Path(args.out).with_suffix(".pool")
-    if not dist.is_initialized() or dist.get_rank() == 0:
+    if _rank() == 0:
         make_pool(folder, args.pictures, args.seed)
     if dist.is_initialized():
         dist.barrier()
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if args.device == "cuda" else args.device
-    history = pretrain(
-        make_pool(folder, args.pictures, args.seed),
-        args.out,
-        args.minutes,
-        args.steps,
-        args.batch,
-        args.lr,
-        args.seed,
-        device,
-        args.init,
-    )
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        print(
-            f"{args.out}: loss {history[-1]['loss']:.3f} after {history[-1]['step']} steps"
-            if history
-            else f"{args.out}: stopped before step 50, no loss recorded"
-        )
+    pool, length = make_pool(folder, args.pictures, args.seed), (args.minutes, args.steps)
+    history = pretrain(pool, args.out, *length, args.batch, args.lr, args.seed, device, args.init)
+    if _rank() == 0:
+        last = "loss {loss:.3f} after {step} steps".format(**history[-1]) if history else ""
+        print(f"{args.out}: {last or 'stopped before step 50, no loss recorded'}")
 
-# %% ../../nbs/model/08_pretrain.ipynb #241e50be
+
 if __name__ == "__main__" and "__file__" in globals():
     main()
