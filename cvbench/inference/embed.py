@@ -9,7 +9,10 @@ __all__ = ['embed']
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,23 +24,21 @@ from ..core.runs import Run
 from ..core.types import reserved_columns
 from ..data.dataset import Dataset
 from ..data.versions import add_column, checkout
-from .jobs import ForwardShard, check_place, decode_squares, list_shards, run_shards
+from .jobs import ForwardShard, check_images, check_place, decode_squares, list_shards, run_shards
 from .runtimes import choose_engine, engines, find_engine
 from ..model.adapters import describe_adapter
 from ..model.backbones import Backbone, Transform, create_backbone, hash_forward, hash_state
 from ..model.models import Model, load_model
 from ..model.preprocessing import forward_batch, pick_device, settle_precision
 
+# %% ../../nbs/inference/03_embed.ipynb #source
+_SHARD = 2048  # Images of one shard
+_Source = str | os.PathLike | nn.Module | Backbone | Model | Run
+
 # %% ../../nbs/inference/03_embed.ipynb #embed
 def embed(
     ds: Dataset,  # The newest version, or a split of it
-    backbone: str
-    | os.PathLike
-    | nn.Module
-    | Backbone
-    | Model
-    | Run
-    | None = None,  # Anything `create_backbone` takes; for a model or run, its adapted encoder
+    backbone: _Source | None = None,  # Anything `create_backbone` takes; for a model or run, its adapted encoder
     *,
     column: str = "embedding",  # Name of the new column
     engine: str = "auto",  # auto: on a CPU the fastest of torch, onnxruntime and openvino
@@ -51,36 +52,45 @@ def embed(
     _check_asked(engine, target.type, on, column)
     encoder, transform, about = _find_encoder(backbone)
     about |= {"precision": _settle(engine, precision, target), "split": ds.only or ""}
-    either = ("precision",) if precision == "auto" else ()
-    if (found := _look_up(ds, column, about, either)) is not None:
+    look_up = partial(_look_up, column=column, about=about, either=("precision",) if precision == "auto" else ())
+    make_work = partial(_make_work, encoder, transform, about, engine, target, batch_size)
+    return _add_features(ds, column, about, make_work, look_up, on)
+
+# %% ../../nbs/inference/03_embed.ipynb #add-features
+def _add_features(ds: Dataset, column: str, about: dict, make_work: Callable, look_up: Callable, on: str) -> Dataset:
+    "The version with the column: it may exist, be added here, or be added by another process meanwhile"
+    if (found := look_up(ds)) is not None:
         return found
     ds = _newest(ds)
     folder = ds.path / ".shards" / f"embed-{fingerprint(ds.fingerprint, about)}"
-    if not len(ds):
-        raise ValueError(f"{ds.ref} has no images in the splits {sorted(ds.splits)}. Pass a split that has some.")
+    check_images(ds)
     files, todo = list_shards(folder, len(ds), _SHARD)
     try:
         if left := sum(todo.values()):
-            first = decode_squares(ds, range(min(16, len(ds))), transform)
-            key = fingerprint({k: about[k] for k in ("weights", "kind", "forward", "adapter", "transform")})
-            chosen, why = choose_engine(
-                engine, encoder, transform, key, first, left,
-                cache=ds.path.parents[1] / "cache", device=target, precision=about["precision"],
-            )  # fmt: skip
-            print(f"embed {left:,} images in {about['precision']} by {why}")
-            size = batch_size or (forward_batch(target, transform.size) if chosen.lanes == 1 else 8)
-            work = ForwardShard(ds, chosen, folder, _SHARD, size)
-            run_shards(work, todo, on, done=len(ds) - left, what="embed")
+            run_shards(make_work(ds, folder, left), todo, on, done=len(ds) - left, what="embed")
         made = add_column(ds, column, (np.load(file) for file in files), {"cvbench": json.dumps(about)})
     except (FileNotFoundError, ValueError):  # another process finished first and removed the files
-        if (found := _look_up(ds, column, about, either)) is None:
+        if (found := look_up(ds)) is None:
             raise
         made = found
     shutil.rmtree(folder, ignore_errors=True)
     return replace(made, only=ds.only)
 
-# %% ../../nbs/inference/03_embed.ipynb #ba503e26
-_SHARD = 2048  # Images of one shard
+# %% ../../nbs/inference/03_embed.ipynb #make-work
+def _make_work(
+    encoder: nn.Module, transform: Transform, about: dict, engine: str, device: torch.device, batch_size: int | None,
+    ds: Dataset, folder: Path, images: int,
+) -> ForwardShard:  # fmt: skip
+    "Work for the missing shards, with the requested engine or the fastest one"
+    first = decode_squares(ds, range(min(16, len(ds))), transform)
+    key = fingerprint({k: about[k] for k in ("weights", "kind", "forward", "adapter", "transform")})
+    chosen, why = choose_engine(
+        engine, encoder, transform, key, first, images,
+        cache=ds.path.parents[1] / "cache", device=device, precision=about["precision"],
+    )  # fmt: skip
+    print(f"embed {images:,} images in {about['precision']} by {why}")
+    size = batch_size or (forward_batch(device, transform.size) if chosen.lanes == 1 else 8)
+    return ForwardShard(ds, chosen, folder, _SHARD, size)
 
 # %% ../../nbs/inference/03_embed.ipynb #check-asked
 def _check_asked(engine: str, device: str, on: str, column: str) -> None:

@@ -30,11 +30,7 @@ def extract_features(
     "The features that a model's head receives, computed once"
     model = model if isinstance(model, Model) else load_model(model)
     encoder, transform = model.net.encoder, model.backbone.transform
-    about = {
-        "backbone": model.backbone.name,
-        "weights": hash_state(encoder.state_dict()),
-        "forward": hash_forward(encoder),
-        "adapter": describe_adapter(model.adapter),
-    }
+    about = {"backbone": model.backbone.name, "adapter": describe_adapter(model.adapter)}
+    about |= {"weights": hash_state(encoder.state_dict()), "forward": hash_forward(encoder)}
     forward = Engine("torch", transform, encoder.eval(), device=str(pick_device(device)))
     return {f"{about['backbone']}:{about['weights']}": compute_features(forward, about, ds, ids, batch_size)}

@@ -40,11 +40,8 @@ class ImageText:
     ) -> np.ndarray:  # (n, d) float32, of length 1
         "Vectors of images, computed once"
         forward = Engine("torch", self.transform, _ImageTower(self.module), device=str(pick_device(device)))
-        about = {
-            "model": self.name,
-            "weights": hash_state(self.module.state_dict()),
-            "forward": hash_forward(self.module),
-        }
+        about = {"model": self.name, "weights": hash_state(self.module.state_dict())}
+        about["forward"] = hash_forward(self.module)
         return _unit(compute_features(forward, about, ds, ids, batch_size))
 
     @torch.no_grad()
@@ -89,6 +86,13 @@ def _width(module: Any) -> int:
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
+# %% ../../nbs/inference/05_image_text.ipynb #unreadable
+def _unreadable(name: str, e: Exception) -> Exception:
+    return (FileNotFoundError if isinstance(e, OSError) else ValueError)(
+        f"{name!r} cannot be opened as an image–text model ({str(e)[:300]}). Pass a folder with the model, its tokenizer and its "
+        "image processor as save_pretrained writes them, or, with a network, a name on the hub."
+    )
+
 # %% ../../nbs/inference/05_image_text.ipynb #load-image-text
 def load_image_text(
     source: str | os.PathLike,  # Folder, or a name on the hub such as openai/clip-vit-base-patch32
@@ -103,13 +107,9 @@ def load_image_text(
             tokenizer, processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
             transform = read_processor(processor)
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise (FileNotFoundError if isinstance(e, OSError) else ValueError)(
-            f"{name!r} cannot be opened as an image–text model ({str(e)[:300]}). Pass a folder with the model, its tokenizer and its "
-            "image processor as save_pretrained writes them, or, with a network, a name on the hub."
-        ) from e
+        raise _unreadable(name, e) from e
     if not towers:
-        raise ValueError(
-            f"{name!r} is a {type(model).__name__}, which has no tower for text. Pass a CLIP, a SigLIP or another image–text model."
-        )
+        lacks = "which has no tower for text. Pass a CLIP, a SigLIP or another image–text model."
+        raise ValueError(f"{name!r} is a {type(model).__name__}, {lacks}")
     squash = not getattr(processor, "do_center_crop", False)
     return ImageText(name, model.eval(), tokenizer, replace(transform, squash=squash))

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from ..core.runs import Run, code_version
 from ..core.settings import load_settings
 from ..core.tasks import get_task
 from ..core.types import Target
-from .jobs import ForwardShard, check_place, list_shards, run_shards
+from .jobs import ForwardShard, check_images, check_place, list_shards, run_shards
 from ..model.backbones import Transform, hash_state, normalise
 from ..model.models import Model, load_model
 from ..model.preprocessing import autocast, forward_batch, pick_device, settle_precision
@@ -42,28 +43,39 @@ def predict(
 ) -> Predictions:
     "Predictions of a model for every image; a repeated call reads them from disk"
     check_place(on)
-    if not len(ds):
-        raise ValueError(f"{ds.ref} has no images in the splits {sorted(ds.splits)}. Pass a split that has some.")
-    run = model if isinstance(model, Run) else None
-    if not isinstance(model, Model):
-        model = load_model(model)
-    target, model_id = pick_device(device), model.id
-    precision = settle_precision(precision, target)
-    asked = {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold, "precision": precision}
-    asked |= {"features": f"{model.backbone.name}:{hash_state(model.net.encoder.state_dict())}"}
-    own, path = path is None, Path(path or _default_path(run, model_id, ds))
-    if (old := _look_up(path, model_id, asked, own)) is not None:
+    check_images(ds)
+    scorer, run = _load_scorer(model, device, precision), model if isinstance(model, Run) else None
+    origin = _describe_origin(scorer, ds, threshold, run)
+    own, path = path is None, Path(path or _default_path(run, origin["model_id"], ds))
+    if (old := _look_up(path, origin, own)) is not None:
         return old
-    origin = {"model_id": model_id, "dataset_version": ds.ref, "info": asked | {"run": run.id if run else ""}}
+    return _compute(scorer, ds, path, own, origin, batch_size, on)
+
+# %% ../../nbs/inference/02_predict.ipynb #load-scorer
+def _load_scorer(model: Model | Run | str, device: str | None, precision: str) -> "Scorer":
+    model, target = model if isinstance(model, Model) else load_model(model), pick_device(device)
+    return Scorer(model, str(target), settle_precision(precision, target))
+
+
+def _describe_origin(scorer: "Scorer", ds, threshold: float, run: Run | None) -> dict[str, Any]:
+    "Everything that determines predictions; also the run, which does not"
+    model, encoder = scorer.model, hash_state(scorer.model.net.encoder.state_dict())
+    info = {"data_id": ds.fingerprint, "splits": sorted(ds.splits), "threshold": threshold}
+    info |= {"precision": scorer.precision, "features": f"{model.backbone.name}:{encoder}"}
+    return {"model_id": model.id, "dataset_version": ds.ref, "info": info | {"run": run.id if run else ""}}
+
+# %% ../../nbs/inference/02_predict.ipynb #compute
+def _compute(scorer: "Scorer", ds, path: Path, own: bool, origin: dict, batch_size: int | None, on: str) -> Predictions:
+    "Predict the missing parts and join them; if another process was faster, its predictions"
     parts = path.parent / f".{path.stem}-{fingerprint(origin)}"
     files, todo = list_shards(parts, len(ds), _PART)
-    scorer = Scorer(model, str(target), precision)
-    work = ForwardShard(ds, scorer, parts, _PART, batch_size or forward_batch(target, scorer.transform.size))
+    size = batch_size or forward_batch(torch.device(scorer.device), scorer.transform.size)
     try:
+        work = ForwardShard(ds, scorer, parts, _PART, size)
         run_shards(work, todo, on, done=len(ds) - sum(todo.values()), what="predict")
-        preds = _join_parts(files, path, model, ds, origin, threshold)
+        preds = _join_parts(files, path, scorer.model, ds, origin)
     except FileNotFoundError:  # another process finished first and removed the parts
-        if (old := _look_up(path, model_id, asked, own)) is None:
+        if (old := _look_up(path, origin, own)) is None:
             raise
         preds = old
     shutil.rmtree(parts, ignore_errors=True)
@@ -77,7 +89,7 @@ def _default_path(run: Run | None, model_id: str, ds) -> Path:
     return folder / "predictions" / f"{name if same else f'{ds.ref}-{name}'}.parquet"
 
 # %% ../../nbs/inference/02_predict.ipynb #look-up
-def _look_up(path: Path, model_id: str, asked: dict, own: bool) -> Predictions | None:
+def _look_up(path: Path, origin: dict, own: bool) -> Predictions | None:
     "The predictions on disk, if they match; a damaged file counts as absent if `own`, that is, at the default path"
     if path.is_dir():
         raise ValueError(f"{path} is a folder. Pass the path of a file in it, such as {path / 'predictions.parquet'}.")
@@ -89,10 +101,8 @@ def _look_up(path: Path, model_id: str, asked: dict, own: bool) -> Predictions |
         if own:
             return None
         raise
-    return old if old.model_id == model_id and old.info.items() >= asked.items() else None
-
-# %% ../../nbs/inference/02_predict.ipynb #d8dc4687
-_PART = 2048  # Rows of one part
+    asked = {k: v for k, v in origin["info"].items() if k != "run"}
+    return old if old.model_id == origin["model_id"] and old.info.items() >= asked.items() else None
 
 # %% ../../nbs/inference/02_predict.ipynb #Scorer
 @dataclass(frozen=True, eq=False)
@@ -102,7 +112,7 @@ class Scorer:
     model: Model
     device: str = "cpu"
     precision: str = "fp32"  # fp32 or bf16
-    lanes: int = 1  # Number of threads that should call it
+    lanes: int = 1  # Threads that should call it
 
     @property
     def transform(self) -> Transform:
@@ -113,10 +123,10 @@ class Scorer:
     def __call__(self, squares: np.ndarray) -> np.ndarray:
         net, device = self.model.net.eval().to(self.device), torch.device(self.device)
         with autocast(device, self.precision):
-            features = net.encoder(normalise(torch.from_numpy(squares).to(device), self.transform))  # (B, features)
-            z = net.classify(features).float().cpu().double()  # (B, classes)
+            x = net.encoder(normalise(torch.from_numpy(squares).to(device), self.transform))  # (B, features)
+            z = net.classify(x).float().cpu().double()  # (B, classes)
         scores = z.softmax(1) if self.model.task == "classification" else z.sigmoid()
-        return torch.cat([scores.float(), features.float().cpu()], 1).numpy()
+        return torch.cat([scores.float(), x.float().cpu()], 1).numpy()
 
 # %% ../../nbs/inference/02_predict.ipynb #as-predictions
 def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold: float) -> Predictions:
@@ -135,8 +145,9 @@ def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold:
     return Predictions(table, model.task, model.classes)
 
 # %% ../../nbs/inference/02_predict.ipynb #join-parts
-def _join_parts(files: list[Path], path: Path, model: Model, ds, origin: dict, threshold: float) -> Predictions:
-    origin["info"] |= {"code_version": code_version(), "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+def _join_parts(files: list[Path], path: Path, model: Model, ds, origin: dict) -> Predictions:
+    written = {"code_version": code_version(), "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    origin, threshold = origin | {"info": origin["info"] | written}, origin["info"]["threshold"]
     batches = ds.batches(["sample_id", "split", "target", *ds.metadata], _PART)
     k, kind = len(model.classes), _feature_type(files, len(model.classes))
     with atomic_path(path) as p, ExitStack() as stack:
@@ -153,7 +164,10 @@ def _join_parts(files: list[Path], path: Path, model: Model, ds, origin: dict, t
             out.write_table(table.select(schema.names).cast(schema))
     return load_predictions(path)
 
-# %% ../../nbs/inference/02_predict.ipynb #feature-type
+# %% ../../nbs/inference/02_predict.ipynb #d8dc4687
+_PART = 2048  # Rows of one part
+
+
 def _feature_type(files: list[Path], k: int) -> pa.DataType:
     "Half precision, if every feature fits into it"
     parts = [np.load(f, mmap_mode="r") for f in files]

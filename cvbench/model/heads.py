@@ -91,9 +91,7 @@ def _solve(
 _Pair = tuple[torch.Tensor, torch.Tensor]  # Features (n, features) and targets
 
 
-def _choose_decay(
-    train: _Pair, val: _Pair | None, loss: Callable, classes: int
-) -> tuple[float, torch.Tensor, torch.Tensor]:
+def _choose_decay(train: _Pair, val: _Pair | None, loss: Callable, classes: int) -> tuple:
     "Weight decay, weights and bias with the smallest validation loss; a decay of 0.01 without validation images"
     w, b = train[0].new_zeros(classes, train[0].shape[1]), train[0].new_zeros(classes)
     best, worse = (math.inf, 0.0, w, b), 0

@@ -265,12 +265,10 @@ def _halve(encoder: nn.Module, size: int, cut: int | None, lean: int, fast: bool
     return before, nn.Identity() if cut is None else Part(encoder, size, cut, None, lean, fast).eval()
 
 # %% ../../nbs/model/06_partition.ipynb #try-way
-def _try_way(
-    encoder: nn.Module, x: torch.Tensor, whole: torch.Tensor, cut: int | None, lean: int, fast: bool
-) -> _Parts | None:
+def _try_way(encoder: nn.Module, x: torch.Tensor, whole: torch.Tensor, cut: int | None, way: tuple) -> _Parts | None:
     "Both sides of a cut; None if they fail or do not give the output of the whole"
     try:
-        before, after = _halve(encoder, x.shape[-1], cut, lean, fast)
+        before, after = _halve(encoder, x.shape[-1], cut, *way)
         out = after(before(x))
     except torch.OutOfMemoryError:
         raise
@@ -292,7 +290,7 @@ def _find_way(encoder: nn.Module, size: int, cut: int | None) -> tuple[tuple[int
                 f"this {type(encoder).__name__} returns NaN or infinity for an image. Its weights are damaged, or too large for float32; load others."
             )
         for way in ((2, True), (1, True), (0, True), (0, False)):  # lean, fast
-            if parts := _try_way(encoder, x, whole, cut, *way):
+            if parts := _try_way(encoder, x, whole, cut, way):
                 return way, parts
     finally:
         encoder.train(was)
