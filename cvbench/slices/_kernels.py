@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 _CHUNK = 200_000  # Entries in a block of distances
+_NEAR = 1.3  # Distance of neighbouring groups, relative to that of usual neighbours
 
 
 @cache
@@ -179,3 +180,21 @@ def leaves_of(node: int, merges: np.ndarray) -> np.ndarray:  # (k-1, 2)
         else:
             todo.extend(merges[i - k])
     return np.sort(np.array(out))
+
+
+def neighbours(centres: np.ndarray, own: np.ndarray) -> np.ndarray:  # (groups, groups) bool
+    "Which groups are neighbours: their nearest clusters are no farther apart than usual neighbours"
+    away = distances(centres, centres) + (centres * centres).sum(1)[:, None]
+    np.fill_diagonal(away, np.inf)
+    usual = np.median(away.min(1, initial=np.inf))
+    out = np.zeros((len(own), len(own)), bool)
+    for i, mine in enumerate(own):
+        least = away[mine].min(0)
+        out[i] = np.where(own, least, np.inf).min(1) < _NEAR * usual
+    return out
+
+
+def log_gaussian(z: np.ndarray, means: np.ndarray, precisions: np.ndarray) -> np.ndarray:
+    "Log density of each row in each component, without a constant"
+    shape = z @ (means * precisions).T - 0.5 * (z * z) @ precisions.T
+    return shape + 0.5 * (np.log(precisions) - means**2 * precisions).sum(1)

@@ -38,7 +38,11 @@ class _Space:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return x @ self.basis - self.origin
 
+    @property
+    def packed(self) -> dict[str, Any]:
+        return {"basis": pack_array(self.basis), "origin": self.origin.tolist()}
 
+# %% ../../nbs/slices/01_cluster_search.ipynb #make-space
 def _make_space(x: np.ndarray, dims: int, rng: np.random.Generator, whiten: bool = True) -> _Space:
     part = x if len(x) <= 10_000 else x[np.sort(rng.choice(len(x), 10_000, replace=False))]
     basis, mean = _kernels.principal(part, dims, rng), part.mean(0)
@@ -62,17 +66,9 @@ def _make_nearest(
     own = _kernels.distances(rows, inside).min(1) + (rows * rows).sum(1)
     between = _kernels.distances(outside, inside).min(1) + (outside * outside).sum(1)
     outside = outside[np.argsort(between, kind="stable")[: 16 + 2 * len(inside)]]
-    return {
-        "kind": "nearest",
-        "within": within,
-        "basis": pack_array(space.basis),
-        "origin": space.origin.tolist(),
-        "inside": pack_array(inside),
-        "outside": pack_array(outside),
-        "centre": centre.tolist(),
-        "reach": 1.05 * float(own.max()) + 1e-6,
-        "threshold": 1.0,
-    }
+    region: dict[str, Any] = {"kind": "nearest", "within": within, **space.packed}
+    region |= {"inside": pack_array(inside), "outside": pack_array(outside), "centre": centre.tolist()}
+    return region | {"reach": 1.05 * float(own.max()) + 1e-6, "threshold": 1.0}
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #nearest-scores
 def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) -> np.ndarray:  # (n,)
@@ -90,37 +86,6 @@ def _nearest_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) 
 
 
 _DEPTH = 0.3  # Weight of the distance to the points around, relative to the distance to the centre
-
-# %% ../../nbs/slices/01_cluster_search.ipynb #texts
-def _texts(table: pd.DataFrame, column: str) -> np.ndarray:
-    if column not in table:
-        raise ValueError(
-            f"the region asks for the column {column!r}, and the table has {list(table.columns)[:20]}. Pass a table with it."
-        )
-    return table[column].astype(str).fillna("").to_numpy()
-
-# %% ../../nbs/slices/01_cluster_search.ipynb #region_scores
-def region_scores(
-    region: dict[str, Any],  # From a `Candidate` or a `Slice`
-    embeddings: np.ndarray,  # (n, d) from the backbone on whose embeddings the region was found
-    table: pd.DataFrame,  # In the same order; with `target` or `pred` if the region uses it
-) -> np.ndarray:  # (n,); `region["threshold"]` or more means inside
-    "Score of each row for a region; higher scores rank first"
-    if region.get("kind") not in REGION_KINDS:
-        raise ValueError(f"a region has the kind {' or '.join(REGION_KINDS)}. Got {region.get('kind')!r}.")
-    return REGION_KINDS[region["kind"]](region, _project(region, _read_embeddings(embeddings, len(table))), table)
-
-
-def _project(region: dict[str, Any], x: np.ndarray) -> np.ndarray:  # (n, q)
-    basis = unpack_array(region["basis"])
-    if x.shape[1] != len(basis):
-        raise ValueError(
-            f"the region was found on embeddings of {len(basis)} numbers, and these have {x.shape[1]}. Pass those of the same backbone."
-        )
-    return x @ basis - np.asarray(region["origin"], np.float32)
-
-# %% ../../nbs/slices/01_cluster_search.ipynb #REGION-KINDS
-REGION_KINDS = {"nearest": _nearest_scores}
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #read-embeddings
 def _read_embeddings(embeddings: Any, n: int) -> np.ndarray:  # (n, d) float32
@@ -151,6 +116,37 @@ def _read_error(error: Any, n: int) -> np.ndarray:
         )
     return e
 
+# %% ../../nbs/slices/01_cluster_search.ipynb #region_scores
+REGION_KINDS = {"nearest": _nearest_scores}
+
+
+def region_scores(
+    region: dict[str, Any],  # From a `Candidate` or a `Slice`
+    embeddings: np.ndarray,  # (n, d) from the backbone on whose embeddings the region was found
+    table: pd.DataFrame,  # In the same order; with `target` or `pred` if the region uses it
+) -> np.ndarray:  # (n,); `region["threshold"]` or more means inside
+    "Score of each row for a region; higher scores rank first"
+    if region.get("kind") not in REGION_KINDS:
+        raise ValueError(f"a region has the kind {' or '.join(REGION_KINDS)}. Got {region.get('kind')!r}.")
+    return REGION_KINDS[region["kind"]](region, _project(region, _read_embeddings(embeddings, len(table))), table)
+
+# %% ../../nbs/slices/01_cluster_search.ipynb #project
+def _project(region: dict[str, Any], x: np.ndarray) -> np.ndarray:  # (n, q)
+    basis = unpack_array(region["basis"])
+    if x.shape[1] != len(basis):
+        raise ValueError(
+            f"the region was found on embeddings of {len(basis)} numbers, and these have {x.shape[1]}. Pass those of the same backbone."
+        )
+    return x @ basis - np.asarray(region["origin"], np.float32)
+
+
+def _texts(table: pd.DataFrame, column: str) -> np.ndarray:  # (n,)
+    if column not in table:
+        raise ValueError(
+            f"the region asks for the column {column!r}, and the table has {list(table.columns)[:20]}. Pass a table with it."
+        )
+    return table[column].astype(str).fillna("").to_numpy()
+
 # %% ../../nbs/slices/01_cluster_search.ipynb #Scan
 @dataclass(frozen=True)
 class _Scan:
@@ -162,14 +158,17 @@ class _Scan:
     names: list[dict[str, str]]  # Meaning of the columns below: {}, {"target": …} or {"pred": …}
     count: np.ndarray  # (nodes, columns)
     errors: np.ndarray  # (nodes, columns)
+    picks: list[tuple[np.ndarray, int]]  # For each column, a code of every row and its value in this column
+
+
+_Codes = list[tuple[str, list[str], np.ndarray]]  # Column, its values, code of each row
+_Group = tuple[float, np.ndarray, int, _Scan]  # Strength, clusters (bool), column of the counts
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #make-scan
-def _make_scan(
-    z: np.ndarray, k: int, codes: Sequence[tuple[str, Any, np.ndarray]], error: np.ndarray, rng: np.random.Generator
-) -> _Scan:
+def _make_scan(z: np.ndarray, k: int, codes: _Codes, error: np.ndarray, rng: np.random.Generator) -> _Scan:
     centres, labels = _kernels.k_means(z, k, rng)
     merges = _kernels.ward(centres, np.bincount(labels, minlength=len(centres)))
-    names: list[dict[str, str]] = []
+    names, picks = list[dict[str, str]](), list[tuple[np.ndarray, int]]()
     count, errors = [], []
     for column, values, code in codes:
         shape = len(centres), len(values) + 1  # The last one is for rows without a value
@@ -177,9 +176,10 @@ def _make_scan(
         count.append(np.bincount(cell, minlength=cells).reshape(shape)[:, :-1])
         errors.append(np.bincount(cell, error, cells).reshape(shape)[:, :-1])
         names += [{column: v} if column else {} for v in values]
+        picks += [(code, i) for i in range(len(values))]
     both = np.stack([np.concatenate(count, 1), np.concatenate(errors, 1)], 1)
     count, errors = _kernels.add_up(both, merges).transpose(1, 0, 2)
-    return _Scan(labels, centres, merges, names, count, errors)
+    return _Scan(labels, centres, merges, names, count, errors, picks)
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #whom
 def _whom(scan: _Scan, min_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -221,41 +221,23 @@ def _groups(scan: _Scan, min_size: int) -> list[tuple[float, np.ndarray, int]]: 
 def _join(scan: _Scan, nodes: np.ndarray, best: np.ndarray, base: np.ndarray) -> list[tuple[float, np.ndarray, int]]:
     "Strength, clusters and column of the groups, after merging neighbours"
     k, column = len(scan.centres), best[nodes]
-    own = np.zeros((len(nodes), k), bool)
-    for i, node in enumerate(nodes):
-        own[i, _kernels.leaves_of(int(node), scan.merges)] = True
+    leaves = [np.isin(np.arange(k), _kernels.leaves_of(int(node), scan.merges)) for node in nodes]
+    own = np.array(leaves, bool).reshape(-1, k)  # (nodes, k)
     m, e = scan.count[nodes, column], scan.errors[nodes, column]
-    near = _close(scan.centres, own) & (column[:, None] == column)
+    near = _kernels.neighbours(scan.centres, own) & (column[:, None] == column)
     rate = lambda e, m, b: (e + _PRIOR * b) / (m + _PRIOR) / b  # noqa: E731
     free, out = np.ones(len(nodes), bool), []
     for i in np.argsort(-rate(e, m, base[column]), kind="stable"):
         if not free[i]:
             continue
-        free[i], mine, es, ms, b = False, own[i].copy(), e[i], m[i], base[column[i]]
-        todo = [i]
+        free[i], mine, es, ms, b, todo = False, own[i], e[i], m[i], base[column[i]], [i]
         while todo:
             for j in np.flatnonzero(near[todo.pop()] & free):
                 if _kernels.gain(es + e[j], ms + m[j], b) > _kernels.gain(es, ms, b):
-                    free[j], es, ms = False, es + e[j], ms + m[j]
-                    mine |= own[j]
+                    free[j], mine, es, ms = False, mine | own[j], es + e[j], ms + m[j]
                     todo.append(j)
         out.append((float(rate(es, ms, b)), mine, int(column[i])))
     return out
-
-# %% ../../nbs/slices/01_cluster_search.ipynb #close
-def _close(centres: np.ndarray, own: np.ndarray) -> np.ndarray:  # (groups, groups) bool
-    "Which groups are neighbours: their nearest clusters are no farther apart than usual neighbours"
-    away = _kernels.distances(centres, centres) + (centres * centres).sum(1)[:, None]
-    np.fill_diagonal(away, np.inf)
-    usual = np.median(away.min(1, initial=np.inf))
-    out = np.zeros((len(own), len(own)), bool)
-    for i, mine in enumerate(own):
-        least = away[mine].min(0)
-        out[i] = np.where(own, least, np.inf).min(1) < _NEAR * usual
-    return out
-
-
-_NEAR = 1.3
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #finder-base
 class _RegionFinder:
@@ -282,12 +264,10 @@ class _RegionFinder:
         embeddings: np.ndarray,  # (n, d)
     ) -> np.ndarray:  # (n,) index in `candidates_`, -1 for none
         "Index of the best candidate that contains each row"
-        inside = np.ones((len(table), len(self.candidates_) + 1), bool)
-        scores = self.scores(table, embeddings)
-        for j, c in enumerate(self.candidates_):
-            inside[:, j] = scores[:, j] >= (c.region or {})["threshold"]
+        least = [(c.region or {})["threshold"] for c in self.candidates_]
+        inside = np.c_[self.scores(table, embeddings) >= np.array(least), np.ones(len(table), bool)]
         first = inside.argmax(1)
-        return np.where(first == len(self.candidates_), -1, first)
+        return np.where(first == len(least), -1, first)
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #RegionFinder
 class RegionFinder(_RegionFinder):
@@ -317,26 +297,19 @@ class RegionFinder(_RegionFinder):
             space = _make_space(x, self.dims, rng)
             z, codes = space(x), _codes(table, self.min_size)
             scans = [_make_scan(z, k, codes, e, rng) for k in _sizes(n)]
-            self.candidates_ = _propose(scans, space, z, codes, table, e, self.n_slices, self.min_size)
+            self.candidates_ = _propose(self, scans, space, z, table, e)
         return self
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #propose
 def _propose(
-    scans: list[_Scan],
-    space: _Space,
-    z: np.ndarray,  # (n, q)
-    codes: list[tuple[str, list[str], np.ndarray]],
-    table: pd.DataFrame,
-    error: np.ndarray,  # (n,)
-    most: int,
-    min_size: int,
+    finder: RegionFinder, scans: list[_Scan], space: _Space, z: np.ndarray, table: pd.DataFrame, error: np.ndarray
 ) -> list[Candidate]:
-    pool = [(*group, scan) for scan in scans for group in _groups(scan, min_size)]
+    pool = [(*group, scan) for scan in scans for group in _groups(scan, finder.min_size)]
     pool.sort(key=lambda p: -p[0])
-    groups, rows = _distinct(pool, codes, error, 3 * most)
+    groups, rows = _distinct(pool, error, 3 * finder.n_slices)
     beyond_chance = float(np.log(sum(len(scan.count) for scan in scans)))
     out = []
-    for j in _vary(groups, rows, table, error, beyond_chance, most):
+    for j in _vary(groups, rows, table, error, beyond_chance, finder.n_slices):
         strength, own, at, scan = groups[j]
         mine, wrong = z[rows[:, j]], error[rows[:, j]]
         around, centre = (scan.centres[own], scan.centres[~own]), wrong @ mine / wrong.sum()
@@ -353,9 +326,9 @@ def _sizes(n: int) -> list[int]:
 _TREES = (60, 300), (33, 400), (20, 500), (15, 500)
 
 
-def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.ndarray]]:
+def _codes(table: pd.DataFrame, min_size: int) -> _Codes:
     "All rows as one code; then frequent targets and predictions, with the code of each row"
-    out: list[tuple[str, list[str], np.ndarray]] = [("", [""], np.zeros(len(table), np.int64))]
+    out: _Codes = [("", [""], np.zeros(len(table), np.int64))]
     for column in ("target", "pred"):
         if column in table:
             code, values = pd.factorize(_texts(table, column))
@@ -367,22 +340,15 @@ def _codes(table: pd.DataFrame, min_size: int) -> list[tuple[str, list[str], np.
     return out
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #distinct
-def _distinct(
-    pool: list[tuple[float, np.ndarray, int, _Scan]],
-    codes: list[tuple[str, list[str], np.ndarray]],
-    error: np.ndarray,  # (n,)
-    most: int,
-) -> tuple[list[tuple[float, np.ndarray, int, _Scan]], np.ndarray]:  # and their rows, (n, groups)
-    "The strongest groups that do not overlap much"
-    code = {column: (values, c) for column, values, c in codes}
-    groups: list[tuple[float, np.ndarray, int, _Scan]] = []
+def _distinct(pool: list[_Group], error: np.ndarray, most: int) -> tuple[list[_Group], np.ndarray]:
+    "The strongest groups that do not overlap much, and their rows, (n, groups)"
+    groups = list[_Group]()
     taken = np.zeros((len(error), most), bool)
     size, wrong = np.zeros(most), np.zeros(most)
     for group in pool:
         _, own, at, scan = group
-        rows = own[scan.labels]
-        for column, value in scan.names[at].items():
-            rows &= code[column][1] == code[column][0].index(value)
+        code, value = scan.picks[at]
+        rows = own[scan.labels] & (code == value)
         mine, k = np.flatnonzero(rows), len(groups)
         m, e, shared = len(mine), error[mine].sum(), taken[mine, :k]
         same = shared.sum(0) > 0.3 * np.minimum(m, size[:k])
@@ -396,7 +362,7 @@ def _distinct(
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #vary
 def _vary(
-    groups: list[tuple[float, np.ndarray, int, _Scan]],
+    groups: list[_Group],
     rows: np.ndarray,  # (n, groups) bool
     table: pd.DataFrame,
     error: np.ndarray,  # (n,)
@@ -465,15 +431,11 @@ class MixtureFinder(_RegionFinder):
         with _kernels.one_thread():
             self._space = _make_space(x, self.dims, rng, whiten=False)
         z, self._classes = self._space(x), sorted({*_texts(table, "target"), *_texts(table, "pred")})
-        labels = _one_hot(_texts(table, "target"), self._classes), _one_hot(_texts(table, "pred"), self._classes)
         with _kernels.one_thread():
-            r = _fit_mixture(self, z, labels, rng)
+            r = _fit_mixture(self, z, _labels(table, self._classes), rng)
         rate = (r.T @ e + 5 * e.mean()) / (r.sum(0) + 5)
-        order = np.argsort(-rate, kind="stable")[: self.n_slices]
-        self.candidates_ = [
-            Candidate(region=_make_mixture(self, int(j)), found_by="mixture", score=float(rate[j] / e.mean()))
-            for j in order
-        ]
+        for j in np.argsort(-rate, kind="stable")[: self.n_slices].tolist():
+            self.candidates_.append(Candidate("", _make_mixture(self, j), "mixture", float(rate[j] / e.mean())))
         return self
 
     def predict_proba(
@@ -483,17 +445,17 @@ class MixtureFinder(_RegionFinder):
     ) -> np.ndarray:  # (n, components)
         "Probability of each component given embedding, target and prediction"
         z = self._space(_read_embeddings(embeddings, len(table)))
-        labels = [_one_hot(_texts(table, c), self._classes) for c in ("target", "pred")]
         with _kernels.one_thread():
-            return _responsibilities(self, z, (labels[0], labels[1]))[0]
+            return _responsibilities(self, z, _labels(table, self._classes))[0]
+
+# %% ../../nbs/slices/01_cluster_search.ipynb #labels
+def _labels(table: pd.DataFrame, classes: Sequence[str]) -> list[np.ndarray]:  # two of (n, classes)
+    "Targets and predictions, one-hot"
+    return [(_texts(table, c)[:, None] == np.array(classes)).astype(np.float32) for c in ("target", "pred")]
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #fit-mixture
-def _one_hot(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:  # (n, classes)
-    return (values[:, None] == np.array(classes)).astype(np.float32)
-
-# %% ../../nbs/slices/01_cluster_search.ipynb #fit-mixture-2
 def _fit_mixture(
-    m: "MixtureFinder", z: np.ndarray, labels: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    m: MixtureFinder, z: np.ndarray, labels: list[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:  # (n, components)
     "Expectation and maximisation, starting from k-means; sets the parameters and returns the last expectation"
     start = _kernels.k_means(z, m.components, rng)[1]
@@ -512,29 +474,22 @@ def _fit_mixture(
 
 # %% ../../nbs/slices/01_cluster_search.ipynb #responsibilities
 def _responsibilities(
-    m: "MixtureFinder", z: np.ndarray, labels: tuple[np.ndarray, np.ndarray]
+    m: MixtureFinder, z: np.ndarray, labels: list[np.ndarray]
 ) -> tuple[np.ndarray, float]:  # (n, components) and the mean log-likelihood
     a, b = labels
-    log = _log_gaussian(z, m.means_, 1 / m.variances_) + np.log(m.weights_)
+    log = _kernels.log_gaussian(z, m.means_, 1 / m.variances_) + np.log(m.weights_)
     log += m.weight * (a @ np.log(m.target_.T) + b @ np.log(m.pred_.T))
     top = log.max(1, keepdims=True)
     r = np.exp(log - top)
     total = r.sum(1, keepdims=True)
     return r / total, float((top + np.log(total)).mean())
 
-
-def _log_gaussian(z: np.ndarray, means: np.ndarray, precisions: np.ndarray) -> np.ndarray:
-    "Log density of each row in each component, without a constant"
-    shape = z @ (means * precisions).T - 0.5 * (z * z) @ precisions.T
-    return shape + 0.5 * (np.log(precisions) - means**2 * precisions).sum(1)
-
 # %% ../../nbs/slices/01_cluster_search.ipynb #mixture-region
 def _make_mixture(m: MixtureFinder, j: int) -> dict[str, Any]:
     return {
         "kind": "mixture",
         "within": {},
-        "basis": pack_array(m._space.basis),
-        "origin": m._space.origin.tolist(),
+        **m._space.packed,
         "means": pack_array(m.means_),
         "deviations": pack_array(np.sqrt(m.variances_)),
         "weights": m.weights_.tolist(),
@@ -547,7 +502,7 @@ def _make_mixture(m: MixtureFinder, j: int) -> dict[str, Any]:
 def _mixture_scores(region: dict[str, Any], z: np.ndarray, table: pd.DataFrame) -> np.ndarray:  # (n,)
     "Probability of the component; unknown targets are ignored"
     deviation = np.maximum(unpack_array(region["deviations"]), 1e-7 * region["deviations"]["size"])
-    log = _log_gaussian(z, unpack_array(region["means"]), 1 / deviation**2) + np.log(region["weights"])
+    log = _kernels.log_gaussian(z, unpack_array(region["means"]), 1 / deviation**2) + np.log(region["weights"])
     code, values = pd.factorize(_texts(table, "target"))
     log += np.array([region["targets"].get(v, np.zeros(log.shape[1])) for v in values]).reshape(-1, log.shape[1])[code]
     log -= log.max(1, keepdims=True)
