@@ -133,10 +133,8 @@ def _measure_all(ds: Dataset, rows: np.ndarray, workers: int) -> tuple[np.ndarra
     problems: dict[int, str] = {}
     missing = rows[np.isin(at[rows], store.missing(at[rows]))]
     hide = None if len(missing) else True
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(missing), desc="properties", unit="image", disable=hide, leave=False) as bar,
-    ):
+    bar = tqdm(total=len(missing), desc="properties", unit="image", disable=hide, leave=False)
+    with ThreadPoolExecutor(workers) as pool, bar:
         for start in range(0, len(missing), 128):
             part = missing[start : start + 128]
             found = dict(zip(part.tolist(), pool.map(_try, _read(ds, part), [_limit(ds)] * len(part)), strict=True))

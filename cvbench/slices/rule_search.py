@@ -83,9 +83,8 @@ def _times(values: pd.Series, bins: int) -> list[str]:
     return [str(e).removesuffix(" 00:00:00") for e in edges if e > values.min()]
 
 # %% ../../nbs/slices/02_rule_search.ipynb #ordered
-_Coded = tuple[
-    np.ndarray, int, list[tuple[int, int, str]]
-]  # codes, their number, conditions as (first code, last code + 1, text)
+# Codes, their number, conditions as (first code, last code + 1, text)
+_Coded = tuple[np.ndarray, int, list[tuple[int, int, str]]]
 
 
 def _holds(column: pd.Series, text: str) -> np.ndarray:  # (n,) bool
@@ -160,13 +159,8 @@ def _categories(column: pd.Series, name: str, min_size: int, most: int) -> _Code
 # %% ../../nbs/slices/02_rule_search.ipynb #members
 def _members(column: pd.Series, name: str, min_size: int, most: int) -> tuple[np.ndarray, _Coded] | str:
     "The row of each code, then the same as `_categories`"
-    pairs = [
-        (i, m)
-        for i, v in enumerate(column)
-        if isinstance(v, (list, tuple, np.ndarray))
-        for m in v
-        if isinstance(m, str)
-    ]
+    lists = [(i, v) for i, v in enumerate(column) if isinstance(v, (list, tuple, np.ndarray))]
+    pairs = [(i, m) for i, v in lists for m in v if isinstance(m, str)]
     if not pairs:
         return "no list holds a name"
     rows = np.array([i for i, _ in pairs])
@@ -189,16 +183,13 @@ def _code(
     if missing.all():
         return "all values are missing"
     held = set(map(type, column[~missing])) if kinds.is_object_dtype(dtype) else set()
-    if held & {list, tuple, np.ndarray}:
-        return (
-            _members(column, name, min_size, most) if held <= {list, tuple, np.ndarray} else "lists and single values"
-        )
+    if held & (lists := {list, tuple, np.ndarray}):
+        return _members(column, name, min_size, most) if held <= lists else "lists and single values"
     if kinds.is_complex_dtype(dtype) or kinds.is_timedelta64_dtype(dtype):
         return f"values of type {dtype} cannot be written in a condition"
-    coded: _Coded | str
     if kinds.is_datetime64_any_dtype(dtype):
-        wall = column.dropna().dt.tz_localize(None)
-        coded = _ordered(column, name, list(map(repr, _times(wall, bins))), exact=False)
+        edges = _times(column.dropna().dt.tz_localize(None), bins)
+        coded: _Coded | str = _ordered(column, name, list(map(repr, edges)), exact=False)
     elif kinds.is_numeric_dtype(dtype) and not kinds.is_bool_dtype(dtype):
         coded = _numbers(column, name, bins, asked)
     else:
@@ -213,9 +204,6 @@ def _with_missing(column: pd.Series, missing: np.ndarray, name: str, coded: _Cod
     return np.where(missing, width, codes), width + 1, conditions + group
 
 # %% ../../nbs/slices/02_rule_search.ipynb #read-columns
-_OWN = ("sample_id", "split", "score", "scores", "loss", "correct", "kind", "slice", "uri", "image")
-
-# %% ../../nbs/slices/02_rule_search.ipynb #read-columns-2
 def read_columns(
     table: pd.DataFrame,  # One row for each image, such as `Evaluation.samples`
     columns: Sequence[str] | None = None,  # Columns to use; by default all except ids, scores and results of the model
@@ -231,17 +219,20 @@ def read_columns(
         raise ValueError(f"bins must be at least 2. Got {bins!r}.")
     if unknown := [c for c in columns or () if c not in table.columns]:
         raise ValueError(f"columns {unknown[:5]} are not in the table, which has {list(map(str, table.columns))[:30]}.")
-    out, why = [], {}
-    for name in dict.fromkeys(columns if columns is not None else (c for c in table.columns if c not in own)):
-        try:
-            found = _read(table, name, bins, min_size, most, asked=columns is not None)
-        except (TypeError, ValueError, ArithmeticError) as e:  # types that pandas or a condition cannot handle
-            found = f"cannot be compared: {str(e)[:100]}"
-        if isinstance(found, Column):
-            out.append(found)
-        else:
-            why[str(name)] = found
-    return out, why
+    names = columns if columns is not None else [c for c in table.columns if c not in own]
+    found = {c: _try_read(table, c, bins, min_size, most, columns is not None) for c in dict.fromkeys(names)}
+    why = {str(c): reason for c, reason in found.items() if isinstance(reason, str)}
+    return [c for c in found.values() if isinstance(c, Column)], why
+
+# %% ../../nbs/slices/02_rule_search.ipynb #try-read
+_OWN = ("sample_id", "split", "score", "scores", "loss", "correct", "kind", "slice", "uri", "image")
+
+
+def _try_read(*given: Any) -> Column | str:
+    try:
+        return _read(*given)
+    except (TypeError, ValueError, ArithmeticError) as e:  # types that pandas or a condition cannot handle
+        return f"cannot be compared: {str(e)[:100]}"
 
 # %% ../../nbs/slices/02_rule_search.ipynb #read
 def _read(table: pd.DataFrame, name: Any, bins: int, min_size: int, most: int, asked: bool) -> Column | str:
@@ -283,7 +274,10 @@ def find_conditions(
     return frame.astype({"where": str, "conditions": int, "n": int, "error": float, "score": float})
 
 # %% ../../nbs/slices/02_rule_search.ipynb #text
-def _text(columns: Sequence[Column], conditions: Sequence[tuple[int, int]]) -> str:
+_Conditions = tuple[tuple[int, int], ...]  # Index of the column and of its condition
+
+
+def _text(columns: Sequence[Column], conditions: _Conditions) -> str:
     return " and ".join(columns[p].texts[c] for p, c in conditions)
 
 # %% ../../nbs/slices/02_rule_search.ipynb #check
@@ -309,12 +303,10 @@ class ConditionFinder:
         self,
         k: int = 20,  # Maximum number of groups
         max_conditions: int = 3,  # Maximum number of conditions in a conjunction: 1, 2 or 3
-        alpha: float
-        | None = None,  # Weight of the error against the size in SliceLine's score; by default from the number of rows
+        alpha: float | None = None,  # Weight of error against size in the score; by default from the number of rows
         min_size: int = 10,  # Minimum number of rows of a group
         earn: float = 3.0,  # Standard errors by which a condition must separate bad rows from better ones
-        columns: Sequence[str]
-        | None = None,  # Columns to use, as in `read_columns`; the same for the next three parameters
+        columns: Sequence[str] | None = None,  # As in `read_columns`; so are the next three parameters
         target: bool = True,
         pred: bool = False,
         bins: int = 10,
@@ -332,20 +324,16 @@ class ConditionFinder:
         return self
 
 # %% ../../nbs/slices/02_rule_search.ipynb #candidate
-def _candidate(columns: list[Column], conditions: tuple[tuple[int, int], ...], error: np.ndarray) -> Candidate:
+def _candidate(columns: list[Column], conditions: _Conditions, error: np.ndarray) -> Candidate:
     rows = rows_of(columns, conditions)
     score = float(_sureness(error, rows.sum(), error[rows].sum()))
     return Candidate(where=_text(columns, conditions), found_by="conditions", score=score)
 
 # %% ../../nbs/slices/02_rule_search.ipynb #distinct
-def _distinct(
-    columns: list[Column], error: np.ndarray, finder: ConditionFinder, pool_size: int = 200
-) -> list[tuple[tuple[int, int], ...]]:
-    left = error.copy()
+def _distinct(columns: list[Column], error: np.ndarray, finder: ConditionFinder) -> list[_Conditions]:
+    left, out = error.copy(), list[_Conditions]()
     rules = sliceline(len(error), error.mean(), error.max(), finder.min_size, finder.alpha or _alpha(error))
-    out: list[tuple[tuple[int, int], ...]] = []
-    pool: list[tuple[Found, np.ndarray]] = []
-    least, changed = math.inf, True  # nothing outside the pool scores more than `least`
+    pool, least, changed = list[tuple[Found, np.ndarray]](), math.inf, True
     while len(out) < finder.k:
         size = np.array([f.size for f, _ in pool])
         total = np.array([left[rows].sum() for _, rows in pool])
@@ -353,9 +341,7 @@ def _distinct(
         if now.max(initial=-math.inf) < least - 1e-9:
             if not changed or least <= 0:
                 break
-            found = Lattice(columns, left).search(pool_size, finder.max_conditions, finder.min_size, *rules)
-            pool = [(f, np.flatnonzero(rows_of(columns, f.conditions))) for f in found]
-            least, changed = found[-1].score if len(found) == pool_size else 0.0, False
+            (pool, least), changed = _make_pool(columns, left, finder, rules), False
             continue
         best, _ = pool.pop(int(np.argmax(np.where(now > 0, _sureness(left, size, total), -math.inf))))
         conditions = _simplest(columns, best.conditions, left, finder.earn)
@@ -364,6 +350,15 @@ def _distinct(
             left[rows] *= min(1.0, left[~rows].mean() / left[rows].mean())
             out, changed = [*out, conditions], True
     return out
+
+# %% ../../nbs/slices/02_rule_search.ipynb #make-pool
+def _make_pool(
+    columns: list[Column], error: np.ndarray, finder: ConditionFinder, rules: tuple, size: int = 200
+) -> tuple[list[tuple[Found, np.ndarray]], float]:
+    "The best conjunctions with their rows, and the highest score that others may have"
+    found = Lattice(columns, error).search(size, finder.max_conditions, finder.min_size, *rules)
+    pool = [(f, np.flatnonzero(rows_of(columns, f.conditions))) for f in found]
+    return pool, found[-1].score if len(found) == size else 0.0
 
 # %% ../../nbs/slices/02_rule_search.ipynb #sureness
 def _sureness(error: np.ndarray, size: Any, total: Any) -> Any:
@@ -377,9 +372,7 @@ def _alpha(error: np.ndarray) -> float:
     return 1 / (1 + 4 * math.sqrt(0.01 * error.var() / len(error)) / error.mean())
 
 # %% ../../nbs/slices/02_rule_search.ipynb #simplest
-def _simplest(
-    columns: list[Column], conditions: tuple[tuple[int, int], ...], error: np.ndarray, earn: float
-) -> tuple[tuple[int, int], ...]:
+def _simplest(columns: list[Column], conditions: _Conditions, error: np.ndarray, earn: float) -> _Conditions:
     "The conditions without those not needed; drops first the one that leaves the most certain group"
     while conditions:
         rows, options = rows_of(columns, conditions), {}
@@ -396,7 +389,7 @@ def _simplest(
     return conditions
 
 # %% ../../nbs/slices/02_rule_search.ipynb #simpler
-def _simpler(columns: list[Column], conditions: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[int, int], ...]]:
+def _simpler(columns: list[Column], conditions: _Conditions) -> Iterator[_Conditions]:
     "Conditions without one of them, or with one range opened on one side"
     for at, (p, c) in enumerate(conditions):
         yield conditions[:at] + conditions[at + 1 :]
@@ -430,15 +423,18 @@ def describe_region(
         raise ValueError(
             f"mask must be boolean with a row that is true. Got {mask.dtype} with {int((mask != 0).sum())}."
         )
-    hits = _check(table, mask, 1, max_conditions, 1.0, 1)
-    wanted = int(mask.sum())
+    hits, wanted = _check(table, mask, 1, max_conditions, 1.0, 1), int(mask.sum())
     columns, _ = read_columns(table, min_size=max(1, min(10, wanted // 4)), **options)
-    lattice, best = Lattice(columns, hits), list[Found]()
+    if (best := _best_rule(Lattice(columns, hits), wanted, max_conditions, gain)) is None:
+        return None
+    f1, size, inside, conditions = best
+    return RegionRule(_text(columns, conditions), inside / size, inside / wanted, f1, int(size))
+
+# %% ../../nbs/slices/02_rule_search.ipynb #best-rule
+def _best_rule(lattice: Lattice, wanted: int, max_conditions: int, gain: float) -> Found | None:
+    best: Found | None = None
     for depth in range(1, max_conditions + 1):
         found = lattice.search(1, depth, 1, *f_score(wanted))
-        if found and (not best or found[0].score - best[0].score >= gain * (depth - len(best[0].conditions))):
-            best = found
-    if not best:
-        return None
-    f1, size, inside, conditions = best[0]
-    return RegionRule(_text(columns, conditions), inside / size, inside / wanted, f1, int(size))
+        if found and (best is None or found[0].score - best.score >= gain * (depth - len(best.conditions))):
+            best = found[0]
+    return best
