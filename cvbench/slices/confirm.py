@@ -95,34 +95,28 @@ def against_rest(
     min_images: int = 1,  # If the group or the rest is smaller, it is not tested: p is 1
 ) -> pd.DataFrame:  # One row for each group: n, rest, error, rest_error, effect, p, weight, rest_weight
     "Error of each group against all other images, one-sided"
-    error = _check_error(error)
-    units = _as_units(keys)
+    error, units = _check_error(error), _as_units(keys)
     plain = bool(np.isin(error, (0, 1)).all()) and units is None
     n, wrong = (np.array([f(m) for m in members], float) for f in (np.count_nonzero, lambda m: error[m].sum()))
     rest, tested = len(error) - n, np.minimum(n, len(error) - n) >= max(min_images, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = wrong / n, (error.sum() - wrong) / rest
-    out = pd.DataFrame(
-        {
-            "n": n.astype(int),
-            "rest": rest.astype(int),
-            "error": shares[0],
-            "rest_error": shares[1],
-            "effect": shares[0] - shares[1],
-            "p": 1.0,
-            "weight": n,
-            "rest_weight": rest,
-        }
-    )
+        inside, outside = wrong / n, (error.sum() - wrong) / rest
+    out = pd.DataFrame({"n": n.astype(int), "rest": rest.astype(int), "error": inside, "rest_error": outside})
+    out = out.assign(effect=inside - outside, p=1.0, weight=n, rest_weight=rest)
     if plain:
         out.loc[tested, "p"] = _mid_p(wrong[tested], n[tested], error.sum(), len(error))
     for i in [] if plain else np.flatnonzero(tested).tolist():
-        spread, wide = _scatter(members[i], error), _design_effects(members[i], error, units)
-        out.loc[i, ["weight", "rest_weight"]] = [
-            k / max(s * d, 1e-9) for k, s, d in zip((n[i], rest[i]), spread, wide, strict=True)
-        ]
-        out.loc[i, "p"] = _p_moments(out["effect"][i], n[i] / wide[0], rest[i] / wide[1], error)
+        out.loc[i, ["weight", "rest_weight", "p"]] = _test_corrected(members[i], error, units)
     return out
+
+# %% ../../nbs/slices/04_confirm.ipynb #test-corrected
+def _test_corrected(inside: np.ndarray, error: np.ndarray, units: np.ndarray | None) -> list[float]:
+    "Weights inside and outside, and the p-value, of a loss or of images that are not independent"
+    n, rest = float(inside.sum()), float((~inside).sum())
+    spread, wide = _scatter(inside, error), _design_effects(inside, error, units)
+    weights = [k / max(s * d, 1e-9) for k, s, d in zip((n, rest), spread, wide, strict=True)]
+    effect = error[inside].sum() / n - (error.sum() - error[inside].sum()) / rest
+    return [*weights, _p_moments(effect, n / wide[0], rest / wide[1], error)]
 
 # %% ../../nbs/slices/04_confirm.ipynb #p-values
 def _mid_p(k: Any, n: Any, wrong: Any, total: int) -> Any:
@@ -193,26 +187,25 @@ def difference_interval(
     cut: Any = None,  # (m,) smallest difference that would have been shown
 ) -> tuple[np.ndarray, np.ndarray]:  # Low, high
     "Interval of a difference of shares; with `cut`, conditional on being shown"
-    from scipy.special import log_ndtr
-
     normal_quantile(level)  # Raises if level is not a valid confidence
     share, rest_share, n, rest = (np.asarray(x, float) for x in (share, rest_share, n, rest))
-
-    def tail(d):  # log-probability of at least the observed difference, if the true one is d
-        seen = log_ndtr(-_score_z(d, share, rest_share, n, rest))
-        return (
-            seen if cut is None else seen - np.minimum(log_ndtr(-_score_z(d, rest_share + cut, rest_share, n, rest)), 0)
-        )
-
     bounds = []
     for chance in ((1 - level) / 2, (1 + level) / 2):
         low, high = np.full(share.shape, -1.0), np.full(share.shape, 1.0)
         for _ in range(30):
             middle = (low + high) / 2
-            short = tail(middle) < np.log(chance)
+            short = _log_tail(middle, share, rest_share, n, rest, cut) < np.log(chance)
             low, high = np.where(short, middle, low), np.where(short, high, middle)
         bounds.append((low + high) / 2)
     return bounds[0], bounds[1]
+
+# %% ../../nbs/slices/04_confirm.ipynb #log-tail
+def _log_tail(d: Any, share: Any, rest_share: Any, n: Any, rest: Any, cut: Any) -> Any:
+    "Log-probability of at least the observed difference if the true one is `d`, given that it is at least `cut`"
+    from scipy.special import log_ndtr
+
+    seen = log_ndtr(-_score_z(d, share, rest_share, n, rest))
+    return seen if cut is None else seen - np.minimum(log_ndtr(-_score_z(d, rest_share + cut, rest_share, n, rest)), 0)
 
 # %% ../../nbs/slices/04_confirm.ipynb #judge
 def judge(
@@ -231,38 +224,20 @@ def judge(
     out = against_rest(members, error, keys, min_images)
     out.loc[out["n"] > max_share * len(error), "p"] = 1.0
     out["q"] = q_values(out["p"].to_numpy())
-    out["confirmed"] = shown = (out["q"] <= q) & (out["effect"] > 0)
+    out["confirmed"] = (out["q"] <= q) & (out["effect"] > 0)
+    return _add_intervals(out, error, q, level)
+
+# %% ../../nbs/slices/04_confirm.ipynb #add-intervals
+def _add_intervals(out: pd.DataFrame, error: np.ndarray, q: float, level: float) -> pd.DataFrame:
+    shown = out["confirmed"]
     counts = bool(np.isin(error, (0, 1)).all()) and bool((out["weight"] == out["n"]).all())
-    cut = np.where(
-        shown, _cuts(out, q * shown.sum() / max(len(out), 1), counts), -2.0
-    )  # −2: no condition, it is always shown
+    cuts = _cuts(out, q * shown.sum() / max(len(out), 1), counts)
+    cut = np.where(shown, cuts, -2.0)  # −2: no condition, it is always shown
     shares = [out[c].fillna(0).to_numpy() for c in ("error", "rest_error")]
     weights = [np.maximum(out[c].to_numpy(), 1.0) for c in ("weight", "rest_weight")]
     low, high = difference_interval(shares[0], shares[1], weights[0], weights[1], level, cut if shown.any() else None)
-    known = out["effect"].notna()
-    return out.assign(
-        low=np.where(known, low, np.nan),
-        high=np.where(known, high, np.nan),
-        impact=out["n"] / max(len(error), 1) * out["effect"],
-    )
-
-# %% ../../nbs/slices/04_confirm.ipynb #confirm
-def confirm(
-    candidates: Sequence[Candidate],  # All candidates of all finders
-    table: pd.DataFrame,  # sample_id, target, pred, score, loss, correct, then metadata
-    error: np.ndarray,  # (n,) 0/1 or a loss between 0 and 1
-    held_out: np.ndarray,  # (n,) bool from `split_halves`: images that no finder has seen
-    embeddings: np.ndarray | None = None,  # (n, d), for regions
-    *,
-    group: str | None = None,  # Column; images with equal values are not independent
-    **options: Any,  # q, level, min_images, max_share as in `judge`
-) -> pd.DataFrame:  # One row for each candidate: where, found_by, score, n … q, low, high, impact, confirmed
-    "Test every candidate on the held-out images"
-    judged, space = table[held_out], None if embeddings is None else embeddings[held_out]
-    members = [find_rows(c, judged, space) for c in candidates]
-    out = judge(members, _check_error(error)[held_out], None if group is None else unit_keys(judged, group), **options)
-    about = pd.DataFrame([(c.where, c.found_by, c.score) for c in candidates], columns=["where", "found_by", "score"])
-    return pd.concat([about, out.drop(columns=["weight", "rest_weight"])], axis=1)
+    low, high = (np.where(out["effect"].notna(), x, np.nan) for x in (low, high))
+    return out.assign(low=low, high=high, impact=out["n"] / max(len(error), 1) * out["effect"])
 
 # %% ../../nbs/slices/04_confirm.ipynb #cuts
 def _cuts(found: pd.DataFrame, p_cut: float, counts: bool) -> np.ndarray:
@@ -282,6 +257,24 @@ def _cuts(found: pd.DataFrame, p_cut: float, counts: bool) -> np.ndarray:
         cut[i] = (k - 0.5) / n - row["rest_error"]
     return cut
 
+# %% ../../nbs/slices/04_confirm.ipynb #confirm
+def confirm(
+    candidates: Sequence[Candidate],  # All candidates of all finders
+    table: pd.DataFrame,  # sample_id, target, pred, score, loss, correct, then metadata
+    error: np.ndarray,  # (n,) 0/1 or a loss between 0 and 1
+    held_out: np.ndarray,  # (n,) bool from `split_halves`: images that no finder has seen
+    embeddings: np.ndarray | None = None,  # (n, d), for regions
+    *,
+    group: str | None = None,  # Column; images with equal values are not independent
+    **options: Any,  # q, level, min_images, max_share as in `judge`
+) -> pd.DataFrame:  # One row for each candidate: where, found_by, score, n … q, low, high, impact, confirmed
+    "Test every candidate on the held-out images"
+    judged, space = table[held_out], None if embeddings is None else embeddings[held_out]
+    members = [find_rows(c, judged, space) for c in candidates]
+    out = judge(members, _check_error(error)[held_out], None if group is None else unit_keys(judged, group), **options)
+    about = pd.DataFrame([(c.where, c.found_by, c.score) for c in candidates], columns=["where", "found_by", "score"])
+    return pd.concat([about, out.drop(columns=["weight", "rest_weight"])], axis=1)
+
 # %% ../../nbs/slices/04_confirm.ipynb #merge
 def merge(
     members: Sequence[np.ndarray],  # For each confirmed candidate (n,) bool, held-out images
@@ -291,41 +284,38 @@ def merge(
     keys: np.ndarray | None = None,  # As in `against_rest`
 ) -> list[tuple[int, list[int]]]:  # Indices of the kept candidates, strongest first, each with those it explains
     "Greedy merging: keep the strongest candidate, remove its images, and repeat"
-    left, free = list(range(len(members))), np.ones(len(error), bool)
-    out: list[tuple[int, list[int]]] = []
+    left, free, out = list(range(len(members))), np.ones(len(error), bool), list[tuple[int, list[int]]]()
     while left:
         seen = against_rest([members[i][free] for i in left], error[free], None if keys is None else keys[free], 5)
-        explained = {
-            i for i, p, e in zip(left, seen["p"], seen["effect"], strict=True) if (p > p_cut or not e > 0) and out
-        }
+        passed = ((seen["p"] <= p_cut) & (seen["effect"] > 0)).tolist()
+        explained = {i for i, ok in zip(left, passed, strict=True) if out and not ok}
         for i in explained:
             out[max(range(len(out)), key=lambda k: (members[out[k][0]] & members[i]).sum())][1].append(i)
         strength = {i: z for i, z in zip(left, _strength(seen), strict=True) if i not in explained}
-        if not strength:
-            break
-        best = max(strength, key=lambda i: strength[i])
-        near = [
-            i
-            for i, z in strength.items()
-            if z >= 0.85 * strength[best] and _jaccard(members[i] & free, members[best] & free) >= 0.5
-        ]
-        kept = min(near, key=lambda i: (complexity[i], -strength[i]))
-        same = [i for i in strength if i != kept and _jaccard(members[i] & free, members[kept] & free) >= 0.5]
-        out.append((kept, same))
-        left, free = [i for i in strength if i != kept and i not in same], free & ~members[kept]
+        if strength:
+            out.append(_choose(strength, complexity, [m & free for m in members]))
+        left, free = [i for i in strength if i not in (out[-1][0], *out[-1][1])], free & ~members[out[-1][0]]
     return out
 
 # %% ../../nbs/slices/04_confirm.ipynb #strength
 def _strength(seen: pd.DataFrame) -> np.ndarray:
-    return _score_z(
-        0.0,
-        *(seen[c].fillna(0).to_numpy() for c in ("error", "rest_error")),
-        *(np.maximum(seen[c].to_numpy(), 1) for c in ("weight", "rest_weight")),
-    )
+    shares = (seen[c].fillna(0).to_numpy() for c in ("error", "rest_error"))
+    return _score_z(0.0, *shares, *(np.maximum(seen[c].to_numpy(), 1) for c in ("weight", "rest_weight")))
 
 
 def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def _choose(
+    strength: dict[int, float], complexity: Sequence[float], members: list[np.ndarray]
+) -> tuple[int, list[int]]:
+    "The simplest candidate that is about as strong as the strongest, and those that share half of its images"
+    best = max(strength, key=lambda i: strength[i])
+    strong = [i for i, z in strength.items() if z >= 0.85 * strength[best]]
+    near = [i for i in strong if _jaccard(members[i], members[best]) >= 0.5]
+    kept = min(near, key=lambda i: (complexity[i], -strength[i]))
+    return kept, [i for i in strength if i != kept and _jaccard(members[i], members[kept]) >= 0.5]
 
 # %% ../../nbs/slices/04_confirm.ipynb #smallest-effect
 def smallest_effect(

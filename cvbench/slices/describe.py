@@ -54,21 +54,22 @@ def _say(node: ast.AST, columns: Sequence[str]) -> str:
             return f"{_word(x, columns)} missing"
         case ast.UnaryOp(op=ast.Not(), operand=part):
             return f"not ({_say(part, columns)})"
-    if not (isinstance(node, ast.Compare) and len(node.ops) <= 2):
-        raise ValueError("no simple condition")
-    sides = [node.left, *node.comparators]
-    if len(node.ops) == 2:
-        low, name, high = (_word(s, columns) for s in sides)
-        return f"{name} {low} to {high}"
-    op, (a, b) = type(node.ops[0]), (_word(s, columns) for s in sides)
-    if op is ast.NotEq and _same(*sides) or op is ast.In and isinstance(sides[1], ast.List) and b == "missing":
+        case ast.Compare(left=low, ops=[_, _], comparators=[x, high]):
+            return f"{_word(x, columns)} {_word(low, columns)} to {_word(high, columns)}"
+        case ast.Compare(left=x, ops=[op], comparators=[y]):
+            return _say_comparison(x, type(op), y, columns)
+    raise ValueError("no simple condition")
+
+# %% ../../nbs/slices/05_describe.ipynb #say-comparison
+def _say_comparison(x: ast.expr, op: type, y: ast.expr, columns: Sequence[str]) -> str:
+    a, b = _word(x, columns), _word(y, columns)
+    if op is ast.NotEq and _same(x, y) or op is ast.In and isinstance(y, ast.List) and b == "missing":
         return f"{a} missing"
-    if op in (ast.In, ast.NotIn):
-        column_last = not isinstance(sides[1], (ast.List, ast.Tuple, ast.Set))
-        return f"{b if column_last else a}{_OPS[op]}{a if column_last else b}"
+    if op in (ast.In, ast.NotIn) and not isinstance(y, (ast.List, ast.Tuple, ast.Set)):
+        a, b = b, a  # the column comes last
     return f"{a}{_OPS[op]}{b}"
 
-# %% ../../nbs/slices/05_describe.ipynb #same
+
 def _same(a: ast.AST, b: ast.AST) -> bool:
     return ast.dump(a) == ast.dump(b)
 
@@ -172,25 +173,25 @@ def phrases(
     "Phrases whose embeddings separate a slice from other images; an empty table if there are none"
     from scipy.stats import mannwhitneyu
 
-    images, words = (np.asarray(e, float) for e in (image_embeddings, text_embeddings))
-    if images.ndim != 2 or words.shape != (len(texts), images.shape[1]) or len(inside) != len(images):
-        raise ValueError(
-            f"{len(texts)} texts need embeddings ({len(texts)}, d) and images (n, d), n = {len(inside)}. Got {words.shape} and {images.shape}."
-        )
-    columns = ["phrase", "separation", "q"]
+    alike = _cosines(texts, np.asarray(text_embeddings, float), np.asarray(image_embeddings, float), len(inside))
     if not len(texts) or inside.all() or not inside.any():
-        return pd.DataFrame(columns=columns)
-    images, words = (e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-12) for e in (images, words))
-    alike = images @ words.T
+        return pd.DataFrame(columns=["phrase", "separation", "q"])
     test = mannwhitneyu(alike[inside], alike[~inside], alternative="greater")
-    out = pd.DataFrame(
-        {
-            "phrase": list(texts),
-            "separation": test.statistic / inside.sum() / (~inside).sum(),
-            "q": q_values(test.pvalue),
-        }
-    )
+    separation = test.statistic / inside.sum() / (~inside).sum()  # area under the ROC curve
+    out = pd.DataFrame({"phrase": list(texts), "separation": separation, "q": q_values(test.pvalue)})
     return out[out["q"] <= q].nlargest(k, "separation").reset_index(drop=True)
+
+# %% ../../nbs/slices/05_describe.ipynb #cosines
+def _cosines(texts: Sequence[str], words: np.ndarray, images: np.ndarray, n: int) -> np.ndarray:  # (n, t)
+    if images.ndim != 2 or words.shape != (len(texts), images.shape[1]) or n != len(images):
+        raise ValueError(
+            f"{len(texts)} texts need embeddings ({len(texts)}, d) and images (n, d), n = {n}. Got {words.shape} and {images.shape}."
+        )
+    return _unit(images) @ _unit(words).T
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 # %% ../../nbs/slices/05_describe.ipynb #pick-examples
 def pick_examples(
@@ -202,8 +203,7 @@ def pick_examples(
     "Typical mistakes of a slice, each with its nearest correct example"
     right, target = table["correct"].to_numpy(bool), table["target"].map(str).to_numpy()
     wrong, others = np.flatnonzero(inside & ~right), (np.flatnonzero(~inside & right), np.flatnonzero(inside & right))
-    space = _as_space(table) if embeddings is None else np.nan_to_num(np.asarray(embeddings, np.float32))
-    space = space / np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
+    space = _unit(_as_space(table) if embeddings is None else np.nan_to_num(np.asarray(embeddings, np.float32)))
     typical = wrong[np.argsort(-(space[wrong] @ space[wrong].mean(0)), kind="stable")][:k] if len(wrong) else wrong
     ids, rows, taken = table["sample_id"].to_numpy(object), [], set[int]()
     for i in typical:
@@ -219,13 +219,8 @@ def pick_examples(
 def _as_space(table: pd.DataFrame) -> np.ndarray:
     "Metadata as vectors: rows with equal values are near each other"
     own = ("sample_id", "split", "target", "pred", "score", "loss", "correct")
-    kept = [
-        c
-        for c in table.columns
-        if c not in own
-        and table[c].map(lambda v: isinstance(v, (str, int, float, bool))).all()
-        and table[c].nunique() <= 50
-    ]
-    return (
-        pd.get_dummies(table[kept].astype(str)).to_numpy(np.float32) if kept else np.ones((len(table), 1), np.float32)
-    )
+    plain = [c for c in table if c not in own and table[c].map(lambda v: isinstance(v, (str, int, float, bool))).all()]
+    kept = [c for c in plain if table[c].nunique() <= 50]
+    if not kept:
+        return np.ones((len(table), 1), np.float32)
+    return pd.get_dummies(table[kept].astype(str)).to_numpy(np.float32)
