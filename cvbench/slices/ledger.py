@@ -7,10 +7,8 @@ __all__ = ['Entry', 'Ledger', 'ledger_path', 'load_ledger', 'append_events', 'to
            'reopen_slice']
 
 # %% ../../nbs/slices/06_ledger.ipynb #ledger-imports
-import ast
 import json
 import os
-import re
 import time
 import warnings
 from collections import Counter
@@ -27,6 +25,7 @@ import pandas as pd
 from ..core.files import check_name, explain_write_errors
 from ..core.settings import load_settings
 from .cluster_search import REGION_KINDS, region_scores, unpack_array
+from .describe import parse_condition
 from .slice import Slice
 
 # %% ../../nbs/slices/06_ledger.ipynb #Entry
@@ -57,9 +56,6 @@ class Entry:
         "Reason why it is accepted; empty if it is not"
         return str({e["event"]: e for e in self.events}["accepted"]["reason"]) if self.status == "accepted" else ""
 
-# %% ../../nbs/slices/06_ledger.ipynb #STATUSES
-_STATUSES = ("still open", "came back", "fixed", "unclear")
-
 # %% ../../nbs/slices/06_ledger.ipynb #Ledger
 @dataclass(frozen=True)
 class Ledger:
@@ -83,51 +79,14 @@ class Ledger:
     @property
     def table(self) -> pd.DataFrame:
         "One row for each slice: name, status, reason, rule, data, first_seen, error, rest_error, model of the last check"
-        rows = []
-        for e in self.entries:
-            last: dict[str, Any] = next((x for x in reversed(e.events) if x.get("error") is not None), {})
-            now = (
-                last
-                if last.get("event") == "checked"
-                else {**e.slice.evidence, "model": last.get("model", e.events[0].get("model"))}
-            )
-            rule = e.slice.where or (
-                "a region of the embeddings" if e.slice.region else f"{len(e.slice.ids or ())} images"
-            )
-            rows.append(
-                (
-                    e.name,
-                    e.status,
-                    e.reason,
-                    rule,
-                    e.data,
-                    e.first_seen,
-                    now.get("error"),
-                    now.get("rest_error"),
-                    now.get("model"),
-                )
-            )
         columns = ["name", "status", "reason", "rule", "data", "first_seen", "error", "rest_error", "model"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame([_latest(e) for e in self.entries], columns=columns)
 
     @property
     def history(self) -> pd.DataFrame:
         "One row for each event: time, name, what, model, data, error, rest_error, reason; slice by slice"
-        rows = [
-            (
-                x.get("time"),
-                e.name,
-                x.get("status", x["event"]),
-                x.get("model"),
-                x.get("data"),
-                *(n.get(c) for c in ("error", "rest_error")),
-                x.get("reason", ""),
-            )
-            for e in self.entries
-            for x in e.events
-            for n in [e.slice.evidence if x["event"] == "found" else x]
-        ]
-        return pd.DataFrame(rows, columns=["time", "name", "what", "model", "data", "error", "rest_error", "reason"])
+        columns = ["time", "name", "what", "model", "data", "error", "rest_error", "reason"]
+        return pd.DataFrame([_told(e, x) for e in self.entries for x in e.events], columns=columns)
 
     def __repr__(self) -> str:
         if not self.entries:
@@ -138,6 +97,23 @@ class Ledger:
 
     def _repr_html_(self) -> str:
         return _table_html(self.table)
+
+# %% ../../nbs/slices/06_ledger.ipynb #latest
+def _latest(e: Entry) -> list[Any]:
+    "Row of a slice in `Ledger.table`"
+    last: dict[str, Any] = next((x for x in reversed(e.events) if x.get("error") is not None), {})
+    first = e.slice.evidence | {"model": last.get("model", e.events[0].get("model"))}
+    now = last if last.get("event") == "checked" else first
+    rule = e.slice.where or ("a region of the embeddings" if e.slice.region else f"{len(e.slice.ids or ())} images")
+    numbers = (now.get(c) for c in ("error", "rest_error", "model"))
+    return [e.name, e.status, e.reason, rule, e.data, e.first_seen, *numbers]
+
+
+def _told(e: Entry, event: dict[str, Any]) -> list[Any]:
+    "Row of an event in `Ledger.history`"
+    numbers = e.slice.evidence if event["event"] == "found" else event
+    about = [event.get("time"), e.name, event.get("status", event["event"]), event.get("model"), event.get("data")]
+    return [*about, numbers.get("error"), numbers.get("rest_error"), event.get("reason", "")]
 
 # %% ../../nbs/slices/06_ledger.ipynb #table-html
 def _table_html(table: pd.DataFrame) -> str:
@@ -194,35 +170,32 @@ def _split_lines(content: bytes) -> tuple[list[bytes], bytes]:
 
 # %% ../../nbs/slices/06_ledger.ipynb #fold
 def _fold(path: Path, lines: Sequence[bytes]) -> Ledger:
-    events: dict[str, list[dict[str, Any]]] = {}
-    slices: dict[str, Slice] = {}
+    known: dict[str, tuple[Slice, list[dict[str, Any]]]] = {}
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
         try:
-            event = _parse_event(line)
-            if event["event"] == "found":
-                if event["name"] not in slices:
-                    slices[event["name"]] = _as_slice(event)
-                elif slices[event["name"]].id != _as_slice(event).id:
-                    raise ValueError(
-                        f"the name {event['name'][:80]!r} is taken by another rule above; rename one of them in all its lines"
-                    )
-                else:
-                    continue
-            elif event["name"] not in slices:
-                raise ValueError(f"its slice {event['name'][:80]!r} is unknown: no line above has found it")
-            events.setdefault(event["name"], []).append(event)
+            if line.strip():
+                _add_event(known, _parse_event(line))
         except (ValueError, RecursionError) as e:
             why = "it is nested too deeply" if isinstance(e, RecursionError) else e
             raise ValueError(
                 f"{path}, line {number}: {why}. Fix that line, or take the file from version control; the other lines are untouched."
             ) from None
-    entries = (
-        Entry(s, str(events[n][0].get("data", "")), str(events[n][0].get("time", "")), tuple(events[n]))
-        for n, s in slices.items()
-    )
+    firsts = ((s, events[0], events) for s, events in known.values())
+    entries = (Entry(s, str(e.get("data", "")), str(e.get("time", "")), tuple(events)) for s, e, events in firsts)
     return Ledger(path, tuple(entries))
+
+# %% ../../nbs/slices/06_ledger.ipynb #add-event
+def _add_event(known: dict[str, tuple[Slice, list[dict[str, Any]]]], event: dict[str, Any]) -> None:
+    "Add an event to the slices, with their events, that the lines above have found"
+    name = event["name"]
+    if event["event"] != "found":
+        if name not in known:
+            raise ValueError(f"its slice {name[:80]!r} is unknown: no line above has found it")
+        known[name][1].append(event)
+    elif name not in known:
+        known[name] = _as_slice(event), [event]
+    elif known[name][0].id != _as_slice(event).id:
+        raise ValueError(f"the name {name[:80]!r} is taken by another rule above; rename one of them in all its lines")
 
 # %% ../../nbs/slices/06_ledger.ipynb #parse-event
 def _parse_event(line: bytes) -> dict[str, Any]:
@@ -259,6 +232,7 @@ def _is_split(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
+_STATUSES = ("still open", "came back", "fixed", "unclear")
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "error": ("a number", _is_number),
     "rest_error": ("a number", _is_number),
@@ -282,10 +256,8 @@ def _as_slice(event: Mapping[str, Any]) -> Slice:
         raise ValueError(f"its {wrong[0]!r} is a {type(given[wrong[0]]).__name__}")
     if "ids" in given:
         given["ids"] = tuple(map(str, given["ids"]))
-    try:
-        ast.parse(re.sub(r"`[^`]+`", " column ", given.get("where", "")).strip() or "True", mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"its condition {given['where'][:80]!r} cannot be read") from None
+    if given.get("where", "").strip() and parse_condition(given["where"])[0] is None:
+        raise ValueError(f"its condition {given['where'][:80]!r} cannot be read")
     _check_values(given.get("evidence", {}))
     if "region" in given:
         _check_region(given["region"])
@@ -353,14 +325,7 @@ def append_events(path: Path, make: Callable[[Ledger], list[dict[str, Any]]]) ->
             _set_aside(path, fd, rest, len(content) - len(rest))
         elif content and not content.endswith(b"\n"):
             new = b"\n" + new
-        size = os.fstat(fd).st_size
-        try:
-            if os.write(fd, new) != len(new):
-                raise OSError(28, "the disk is full")
-            os.fsync(fd)
-        except OSError:
-            os.ftruncate(fd, size)
-            raise
+        _write(fd, new)
     return after
 
 # %% ../../nbs/slices/06_ledger.ipynb #set-aside
@@ -370,6 +335,18 @@ def _set_aside(path: Path, fd: int, rest: bytes, size: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.ftruncate(fd, size)
+
+
+def _write(fd: int, new: bytes) -> None:
+    "Append all of it, or nothing"
+    size = os.fstat(fd).st_size
+    try:
+        if os.write(fd, new) != len(new):
+            raise OSError(28, "the disk is full")
+        os.fsync(fd)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
 
 # %% ../../nbs/slices/06_ledger.ipynb #plain-values
 def to_json(value: Any, digits: int | None = None) -> Any:
@@ -392,25 +369,24 @@ def add_slices(
     folder: str | os.PathLike | None = None,  # Folder of the ledgers; the setting `slices` by default
 ) -> Ledger:
     "Add slices; known rules are skipped; raises `ValueError` if a name already has another rule"
+    about = {"data": data, "model": model, "run": run}
+    return append_events(ledger_path(data, folder), lambda ledger: _find_new(ledger, slices, about))
 
-    def make(ledger: Ledger) -> list[dict[str, Any]]:
-        rules, names, out = {e.slice.id for e in ledger}, {e.name: e.slice.id for e in ledger}, []
-        for s in slices:
-            if s.id in rules:
-                continue
-            if s.name in names:
-                raise ValueError(f"{ledger.path} has a slice {s.name!r} with another rule. Give this one another name.")
-            about = {k: v for k, v in asdict(s).items() if v not in (None, "", {})}
-            out.append(
-                to_json({"event": "found", "time": timestamp(), "data": data, "model": model, "run": run, **about})
-            )
-            rules.add(s.id)
-            names[s.name] = s.id
-        return out
+# %% ../../nbs/slices/06_ledger.ipynb #find-new
+def _find_new(ledger: Ledger, slices: Sequence[Slice], about: dict[str, str]) -> list[dict[str, Any]]:
+    "An event for each slice whose rule is not in the ledger"
+    known, out = {e.name: e.slice.id for e in ledger}, []
+    for s in slices:
+        if s.id in known.values():
+            continue
+        if s.name in known:
+            raise ValueError(f"{ledger.path} has a slice {s.name!r} with another rule. Give this one another name.")
+        rule = {k: v for k, v in asdict(s).items() if v not in (None, "", {})}
+        out.append(to_json({"event": "found", "time": timestamp(), **about, **rule}))
+        known[s.name] = s.id
+    return out
 
-    return append_events(ledger_path(data, folder), make)
 
-# %% ../../nbs/slices/06_ledger.ipynb #timestamp
 def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -437,7 +413,5 @@ def reopen_slice(
 
 # %% ../../nbs/slices/06_ledger.ipynb #say
 def _say(name: str, data: str, folder: Any, event: dict[str, Any]) -> Ledger:
-    def make(ledger: Ledger) -> list[dict[str, Any]]:
-        return [{**event, "time": timestamp(), "name": ledger[name].name}]
-
-    return append_events(ledger_path(data, folder), make)
+    path = ledger_path(data, folder)
+    return append_events(path, lambda now: [{**event, "time": timestamp(), "name": now[name].name}])

@@ -9,7 +9,6 @@ __all__ = ['LedgerCheck', 'check_ledger', 'with_properties', 'lacks_column']
 import ast
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from ..data.versions import checkout
 from ..evaluation.compare import compare
 from ..evaluation.evaluate import Evaluation, unit_keys
 from .confirm import against_rest, difference_interval, find_rows, split_halves
+from .describe import parse_condition
 from .ledger import Entry, Ledger, append_events, load_ledger, timestamp, to_json
 from .properties import add_properties, find_properties
 
@@ -84,8 +84,7 @@ def _points(change: Sequence[float]) -> str:
 # %% ../../nbs/slices/07_ledger_check.ipynb #check-ledger
 def check_ledger(
     ev: Evaluation,  # Evaluation of the model to check
-    embeddings: Mapping[str, np.ndarray]
-    | None = None,  # Embedding name of a region → (n, d) in the order of `ev.samples`
+    embeddings: Mapping[str, np.ndarray] | None = None,  # Embedding name of a region → (n, d), as `ev.samples`
     *,
     data: str | None = None,  # Data set, with or without version; the evaluation's by default
     folder: str | os.PathLike | None = None,  # Folder of the ledgers; the setting `slices` by default
@@ -97,75 +96,58 @@ def check_ledger(
     if not data:
         raise ValueError("the predictions name no data set, so there is no ledger for them. Pass data='parts'.")
     ledger, search = load_ledger(data, folder), _Earlier(ev, before)
-    rows = [_judge(entry, ev, dict(embeddings or {}), search) for entry in ledger]
+    rows = [_judge(entry, embeddings or {}, search) for entry in ledger]
     if record and rows:
-        about = {
-            "event": "checked",
-            "data": data,
-            "model": ev.model_id,
-            "predictions": ev.predictions_id,
-            "run": str(ev.predictions.info.get("run", "")),
-        }
-        append_events(
-            ledger.path,
-            lambda now: [to_json({**about, "time": timestamp(), **r}, 5) for r in rows if _is_news(now, r, ev)],
-        )
+        _record(ledger, rows, ev, data)
     return LedgerCheck(pd.DataFrame(rows, columns=_COLUMNS), data, ev.model_id)
 
-# %% ../../nbs/slices/07_ledger_check.ipynb #COLUMNS
+# %% ../../nbs/slices/07_ledger_check.ipynb #record
 _COLUMNS = [
-    "name",
-    "status",
-    "n",
-    "error",
-    "rest_error",
-    "effect",
-    "low",
-    "high",
-    "p",
-    "since_first",
-    "since_previous",
-    "elsewhere",
-    "accepted",
-    "note",
-]
+    "name", "status", "n", "error", "rest_error", "effect", "low", "high", "p",
+    "since_first", "since_previous", "elsewhere", "accepted", "note",
+]  # fmt: skip
 
-# %% ../../nbs/slices/07_ledger_check.ipynb #is-news
+
+def _record(ledger: Ledger, rows: Sequence[Mapping[str, Any]], ev: Evaluation, data: str) -> None:
+    "Write the results that the ledger does not have yet"
+    about = {"event": "checked", "data": data, "model": ev.model_id, "predictions": ev.predictions_id}
+    about["run"] = str(ev.predictions.info.get("run", ""))
+    make = lambda now: [to_json({**about, "time": timestamp(), **r}, 5) for r in rows if _is_news(now, r, ev)]  # noqa: E731
+    append_events(ledger.path, make)
+
+
 def _is_news(ledger: Ledger, row: Mapping[str, Any], ev: Evaluation) -> bool:
     checks = [e for e in ledger[row["name"]].events if e["event"] == "checked"]
     return row["status"] != "not judged" and all(e.get("predictions") != ev.predictions_id for e in checks)
 
 # %% ../../nbs/slices/07_ledger_check.ipynb #judge
-def _judge(entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], search: "_Earlier") -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(_COLUMNS, None) | {
-        "name": entry.name,
-        "note": "",
-        "accepted": entry.reason or None,
-    }
+def _judge(entry: Entry, embeddings: Mapping[str, np.ndarray], search: "_Earlier") -> dict[str, Any]:
+    row = dict[str, Any].fromkeys(_COLUMNS) | {"name": entry.name, "note": "", "accepted": entry.reason or None}
     try:
-        table, inside = _rows_now(entry, ev, embeddings, search)
+        table, inside = _rows_now(entry, embeddings, search)
     except ValueError as e:
         return row | {"status": "not judged", "note": str(e)}
     error, group = 1.0 - table["correct"].to_numpy(float), entry.slice.evidence.get("group")
     seen = against_rest([inside], error, unit_keys(table, group)).iloc[0]
     low, high = difference_interval(*seen[["error", "rest_error", "weight", "rest_weight"]])
-    row |= {k: float(seen[k]) for k in ("error", "rest_error", "effect", "p")} | {
-        "n": int(seen["n"]),
-        "low": float(low),
-        "high": float(high),
-    }
+    row |= {k: float(seen[k]) for k in ("error", "rest_error", "effect", "p")}
+    row |= {"n": int(seen["n"]), "low": float(low), "high": float(high)}
     ids, others = table["sample_id"][inside], table["sample_id"][~inside]
     looks = [e for e in entry.events if e["event"] == "checked"]
-    first, last = entry.events[0], looks[-1] if looks else None
-    row["since_first"], unpaired = search.change(first, ids, group)
-    row["elsewhere"], _ = search.change(first, others, group)
-    if last and last.get("model") not in (first.get("model"), ev.model_id):
-        row["since_previous"], _ = search.change(last, ids, group)
-    told = [e["status"] for e in looks if e["status"] != "unclear" and e.get("predictions") != ev.predictions_id]
+    row["since_first"], unpaired = search.change(entry.events[0], ids, group)
+    row["elsewhere"], _ = search.change(entry.events[0], others, group)
+    if looks and looks[-1].get("model") not in (entry.events[0].get("model"), search.ev.model_id):
+        row["since_previous"], _ = search.change(looks[-1], ids, group)
+    row["status"] = _status(row, [e for e in looks if e.get("predictions") != search.ev.predictions_id])
+    return row | {"note": _note(row, unpaired)}
+
+# %% ../../nbs/slices/07_ledger_check.ipynb #status
+def _status(row: Mapping[str, Any], looks: Sequence[Mapping[str, Any]]) -> str:
+    "Status that follows from a result and the checks of other predictions"
+    told = [e["status"] for e in looks if e["status"] != "unclear"]
     was_fixed = told[-1:] in (["fixed"], ["came back"])
     worse, better = row["p"] <= 0.05, row["since_first"] is not None and row["since_first"][1] > 0
-    row["status"] = ("came back" if was_fixed else "still open") if worse else "fixed" if better else "unclear"
-    return row | {"note": _note(row, unpaired)}
+    return ("came back" if was_fixed else "still open") if worse else "fixed" if better else "unclear"
 
 # %% ../../nbs/slices/07_ledger_check.ipynb #note
 def _note(row: Mapping[str, Any], unpaired: str) -> str:
@@ -194,34 +176,26 @@ def with_properties(
 # %% ../../nbs/slices/07_ledger_check.ipynb #lacks-column
 def lacks_column(where: str, table: pd.DataFrame) -> bool:
     "Whether a rule uses a column that the table does not have"
-    names = re.findall(r"`([^`]+)`", where)
-    try:
-        tree = ast.parse(re.sub(r"`[^`]+`", " 0 ", where).strip() or "0", mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree, quoted = parse_condition(where)
+    if tree is None:
         return False  # `find_rows` reports what is wrong
-    return not {*names, *(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))} <= set(table.columns)
+    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - {f"__column{i}__" for i in range(len(quoted))}
+    return not {*quoted, *names} <= set(table.columns)
 
 # %% ../../nbs/slices/07_ledger_check.ipynb #rows-now
-def _rows_now(
-    entry: Entry, ev: Evaluation, embeddings: dict[str, np.ndarray], search: "_Earlier"
-) -> tuple[pd.DataFrame, np.ndarray]:
+def _rows_now(entry: Entry, spaces: Mapping[str, np.ndarray], search: "_Earlier") -> tuple[pd.DataFrame, np.ndarray]:
     "The images to test on, and which of them are in the slice"
-    about, table = entry.slice.evidence, ev.samples
-    splits = _splits(about.get("split") or ())
-    if splits and (other := _splits(table["split"].unique()) - splits):
-        raise ValueError(
-            f"It was found on {', '.join(sorted(splits))}, and these are images of {', '.join(sorted(other))}."
-        )
+    about, table = entry.slice.evidence, search.ev.samples
+    _check_split(about.get("split") or (), table)
     if lacks_column(entry.slice.where, table):
         table = search.wider(table)
     if (group := about.get("group")) is not None and group not in table.columns:
         raise ValueError(
             f"It was found with images of one {group!r} together, and these predictions have no column {group!r}."
         )
-    keep = np.ones(len(table), bool)
-    if about.get("seed") is not None:
-        keep = split_halves(table, group, about["seed"])
-    space = embeddings.get(str((entry.slice.region or {}).get("embedding", "")))
+    seed = about.get("seed")
+    keep = np.ones(len(table), bool) if seed is None else split_halves(table, group, seed)
+    space = spaces.get(str((entry.slice.region or {}).get("embedding", "")))
     inside = find_rows(entry.slice, table, space)[keep]
     if not inside.any() or inside.all():
         raise ValueError(
@@ -230,6 +204,14 @@ def _rows_now(
     return table[keep].reset_index(drop=True), inside
 
 # %% ../../nbs/slices/07_ledger_check.ipynb #splits
+def _check_split(found_on: str | Iterable[Any], table: pd.DataFrame) -> None:
+    splits = _splits(found_on)
+    if splits and (other := _splits(table["split"].unique()) - splits):
+        raise ValueError(
+            f"It was found on {', '.join(sorted(splits))}, and these are images of {', '.join(sorted(other))}."
+        )
+
+
 def _splits(names: str | Iterable[Any]) -> set[str]:
     "Set of split names, also from one text that lists them"
     each = [names] if isinstance(names, str) else names
@@ -295,9 +277,8 @@ def _targets(p: Predictions) -> dict[str, str | frozenset[str] | None]:  # By `s
 
 
 def _only(p: Predictions, ids: pd.Series) -> Predictions:
-    return replace(
-        p, table=p.table.filter(pc.is_in(p.table["sample_id"], pa.array(ids.tolist(), pa.string()))), path=None
-    )
+    kept = pc.is_in(p.table["sample_id"], pa.array(ids.tolist(), pa.string()))
+    return replace(p, table=p.table.filter(kept), path=None)
 
 # %% ../../nbs/slices/07_ledger_check.ipynb #find-predictions
 def _find_predictions(model: str, run: str) -> list[Predictions]:
@@ -305,9 +286,8 @@ def _find_predictions(model: str, run: str) -> list[Predictions]:
     store, out = load_settings().store, []
     near = sorted((store / "runs" / run / "predictions").glob("*.parquet")) if run and "/" not in run else []
     others = [
-        f
-        for pattern in ("runs/*/predictions/*.parquet", "models/*/predictions/*.parquet")
-        for f in sorted(store.glob(pattern))
+        *sorted(store.glob("runs/*/predictions/*.parquet")),
+        *sorted(store.glob("models/*/predictions/*.parquet")),
     ]
     for file in dict.fromkeys([*near, *others]):
         try:
