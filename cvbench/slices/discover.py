@@ -45,30 +45,38 @@ from .slice import Candidate, Finder, Slice
 from .slice_report import SliceReport
 
 # %% ../../nbs/slices/09_discover.ipynb #read-embeddings
+_Embeddings = np.ndarray | Mapping[str, np.ndarray] | str | None
+
+
 def read_embeddings(
     ev: Evaluation,
     ds: Dataset | None,  # The data set of the predictions
-    embeddings: np.ndarray | Mapping[str, np.ndarray] | str | None = None,  # As in `discover_slices`
+    embeddings: _Embeddings = None,  # As in `discover_slices`
 ) -> tuple[str, np.ndarray | None]:  # Name of the embedding for regions, and (n, d)
     "Embeddings of the evaluated images; raises `ValueError` if they do not fit"
-    if isinstance(embeddings, str) and embeddings == "none":
+    nothing = embeddings is None and (ds is None or "embedding" not in ds.columns)
+    if nothing or (isinstance(embeddings, str) and embeddings == "none"):
         return "", None
     if embeddings is None or isinstance(embeddings, str):
-        column = embeddings or "embedding"
-        if ds is None or column not in ds.columns:
-            if embeddings is None:
-                return "", None
-            raise ValueError(
-                f"there is no column {column!r} in {ds.ref if ds else 'the data set, which is not in this store'}. Run embed first, or pass an array."
-            )
-        kept = ds.table(["sample_id", column])
-        made_with = json.loads((kept.schema.field(column).metadata or {}).get(b"cvbench", b"{}"))
-        rows = pd.Index(kept["sample_id"].to_pylist()).get_indexer(ev.samples["sample_id"])
-        if (rows < 0).any():
-            raise ValueError(
-                f"{(rows < 0).sum()} of the evaluated images are not in {ds.ref}. Pass the data set that was predicted."
-            )
-        return f"{column}:{made_with.get('weights', '')}", _as_matrix(kept[column].take(rows), column)
+        return _read_column(ev, ds, embeddings or "embedding")
+    return _read_array(ev, embeddings)
+
+# %% ../../nbs/slices/09_discover.ipynb #read-column
+def _read_column(ev: Evaluation, ds: Dataset | None, column: str) -> tuple[str, np.ndarray]:
+    if ds is None or column not in ds.columns:
+        where = ds.ref if ds else "the data set, which is not in this store"
+        raise ValueError(f"there is no column {column!r} in {where}. Run embed first, or pass an array.")
+    kept = ds.table(["sample_id", column])
+    made_with = json.loads((kept.schema.field(column).metadata or {}).get(b"cvbench", b"{}"))
+    rows = pd.Index(kept["sample_id"].to_pylist()).get_indexer(ev.samples["sample_id"])
+    if (rows < 0).any():
+        raise ValueError(
+            f"{(rows < 0).sum()} of the evaluated images are not in {ds.ref}. Pass the data set that was predicted."
+        )
+    return f"{column}:{made_with.get('weights', '')}", _as_matrix(kept[column].take(rows), column)
+
+# %% ../../nbs/slices/09_discover.ipynb #read-array
+def _read_array(ev: Evaluation, embeddings: np.ndarray | Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
     if isinstance(embeddings, Mapping) and len(embeddings) != 1:
         raise ValueError(f"embeddings must be one array, with or without its name. Got {len(embeddings)} of them.")
     name, given = next(iter(embeddings.items())) if isinstance(embeddings, Mapping) else ("given", embeddings)
@@ -123,33 +131,24 @@ def own_features(
 
 # %% ../../nbs/slices/09_discover.ipynb #find-data
 def _find_data(ev: Evaluation, ds: Dataset | None) -> tuple[Dataset | None, list[str]]:
-    if ds is not None:
-        return ds, []
     try:
-        return checkout(ev.dataset_version), []
+        return checkout(ev.dataset_version) if ds is None else ds, []
     except (OSError, KeyError, ValueError):
-        return None, [
-            f"The data set {ev.dataset_version or ''} is not in this store: no pictures, and no properties of the images.".replace(
-                "  ", " "
-            )
-        ]
+        name = f"The data set {ev.dataset_version}" if ev.dataset_version else "The data set"
+        return None, [f"{name} is not in this store: no pictures, and no properties of the images."]
 
 # %% ../../nbs/slices/09_discover.ipynb #discover-slices
 def discover_slices(
     ev: Evaluation,
     ds: Dataset | None = None,  # Data set with the images; by default the one named by the predictions
-    embeddings: np.ndarray
-    | Mapping[str, np.ndarray]
-    | str
-    | None = None,  # (n, d) in the order of `ev.samples`, or a mapping with its name as from `own_features`, or a column of `ds`; by default the column embedding, if it exists; "none" for no embeddings
+    embeddings: _Embeddings = None,  # (n, d) in the order of `ev.samples`, or a mapping with its name as from `own_features`, or a column of `ds`; by default the column embedding, if it exists; "none" for no embeddings
     *,
     finders: Sequence[Finder] | None = None,  # By default rule search on columns and, with embeddings, cluster search
     error: str = "wrong",  # "wrong": 0/1 error; "loss": 1 − exp(−loss), a graded error
     q: float = 0.1,  # Maximum false-discovery rate
     level: float = 0.95,  # Confidence of the intervals
     group: str | None = None,  # Column whose images are not independent: patient, track, video
-    columns: Sequence[str]
-    | None = None,  # Columns for conditions; by default all except ids, scores and results of the model
+    columns: Sequence[str] | None = None,  # For conditions; by default all except ids, scores and results of the model
     properties: bool = True,  # Also compute properties of the images
     min_images: int = 10,  # Minimum number of images of a group, in each half
     image_text: ImageText | None = None,  # Such as `load_image_text(…)`: finds the phrases that separate a slice
@@ -162,40 +161,40 @@ def discover_slices(
     judge([], np.zeros(0), q=q, level=level)  # Raises before anything is computed
     data, notes = _find_data(ev, ds)
     if image_text is not None and data is None:
-        raise ValueError(
-            f"phrases need the images, but {ev.dataset_version or 'their data set'} is not in this store. Pass ds."
-        )
+        name = ev.dataset_version or "their data set"
+        raise ValueError(f"phrases need the images, but {name} is not in this store. Pass ds.")
     space, vectors = read_embeddings(ev, data, embeddings)
     steps = _Steps(progress)
-    table = ev.samples
-    if properties and data is not None:
-        steps("properties")
-        table = with_properties(table, data, notes)
-    loss = _error_of(table, error)
-    held_out = split_halves(table, group, seed)
-    seen = (
-        table[~held_out].reset_index(drop=True).drop(columns=[group] if group and group not in (columns or ()) else [])
-    )
-    used = (
-        _default_finders(ev, seen, columns, min_images, vectors is not None)
-        if finders is None
-        else [(f, seen) for f in finders]
-    )
+    table = _add_columns(ev.samples, data if properties else None, notes, steps)
+    loss, held_out, keys = _error_of(table, error), split_halves(table, group, seed), unit_keys(table, group)
+    used = _choose_finders(finders, ev, table[~held_out], columns, group, min_images, vectors is not None)
     candidates = _propose(used, None if vectors is None else vectors[~held_out], loss[~held_out], space, steps)
     steps("confirm")
     tried = confirm(candidates, table, loss, held_out, vectors, q=q, level=level, group=group, min_images=min_images)
-    keys = unit_keys(table, group)
-    about = {
-        "data": ev.dataset_version, "model": ev.model_id, "run": str(ev.predictions.info.get("run", "")), "predictions": ev.predictions_id,
-        "split": ", ".join(sorted(map(str, set(table["split"])))), "n": len(table), "found_on": int((~held_out).sum()), "held_out": int(held_out.sum()),
-        "q": q, "level": level, "group": group, "seed": seed, "measure": error, "embedding": space,
-        "finders": pd.Series([c.found_by for c in candidates], dtype=object).value_counts().to_dict(),
-        "power": _power(tried, loss[held_out], keys[held_out], q),
-        "notes": notes + _notes(vectors, held_out, loss, keys, group) + _unused([f for f, _ in used], ev.samples),
-    }  # fmt: skip
+    settings = {"q": q, "level": level, "group": group, "seed": seed, "measure": error, "embedding": space}
+    about = _about(ev, table, held_out, settings, candidates)
+    about["power"] = _power(tried, loss[held_out], keys[held_out], q)
+    about["notes"] = notes + _notes(vectors, held_out, loss, keys, group) + _unused([f for f, _ in used], ev.samples)
     steps("describe")
     said = None if image_text is None else _Said(image_text, data, phrases, table["sample_id"].tolist())
     return _report(_Found(table, loss, held_out, vectors, candidates, tried, about, said), data, columns, k, steps)
+
+# %% ../../nbs/slices/09_discover.ipynb #about
+def _about(
+    ev: Evaluation, table: pd.DataFrame, held_out: np.ndarray, settings: dict[str, Any], candidates: list[Candidate]
+) -> dict[str, Any]:
+    return {
+        "data": ev.dataset_version, "model": ev.model_id, "run": str(ev.predictions.info.get("run", "")), "predictions": ev.predictions_id,
+        "split": ", ".join(sorted(map(str, set(table["split"])))), "n": len(table), "found_on": int((~held_out).sum()), "held_out": int(held_out.sum()),
+        **settings, "finders": pd.Series([c.found_by for c in candidates], dtype=object).value_counts().to_dict(),
+    }  # fmt: skip
+
+
+def _add_columns(table: pd.DataFrame, ds: Dataset | None, notes: list[str], steps: "_Steps") -> pd.DataFrame:
+    if ds is None:
+        return table
+    steps("properties")
+    return with_properties(table, ds, notes)
 
 # %% ../../nbs/slices/09_discover.ipynb #propose
 def _propose(used: list, vectors: np.ndarray | None, loss: np.ndarray, space: str, steps: "_Steps") -> list[Candidate]:
@@ -219,23 +218,26 @@ class _Steps:
         self.bar.set_postfix_str(text)
         self.bar.update()
 
-# %% ../../nbs/slices/09_discover.ipynb #default-finders
-def _default_finders(
-    ev: Evaluation, seen: pd.DataFrame, columns: Sequence[str] | None, min_images: int, regions: bool
-) -> list[tuple[Any, pd.DataFrame]]:
+# %% ../../nbs/slices/09_discover.ipynb #choose-finders
+def _choose_finders(
+    finders: Sequence[Finder] | None, ev: Evaluation, half: pd.DataFrame, columns: Sequence[str] | None,
+    group: str | None, min_images: int, regions: bool,
+) -> list[tuple[Any, pd.DataFrame]]:  # fmt: skip
     "Each finder with its table; rule search also runs on the user's columns alone, without properties of images"
+    seen = half.reset_index(drop=True).drop(columns=[group] if group and group not in (columns or ()) else [])
+    if finders is not None:
+        return [(f, seen) for f in finders]
     more = [c for c in seen.columns if c not in ev.samples.columns]
-    out: list[tuple[Any, pd.DataFrame]] = []
+    out: list[tuple[Any, pd.DataFrame]] = [(ConditionFinder(columns=columns, min_size=min_images), seen)]
     if more and columns is None:
-        out.append((ConditionFinder(min_size=min_images), seen.drop(columns=more)))
-    out += [(ConditionFinder(columns=columns, min_size=min_images), seen)]
+        out.insert(0, (ConditionFinder(min_size=min_images), seen.drop(columns=more)))
     if regions:
         from cvbench.slices.cluster_search import RegionFinder
 
         out.append((RegionFinder(), seen))
     return out
 
-
+# %% ../../nbs/slices/09_discover.ipynb #error-of
 def _error_of(table: pd.DataFrame, error: str) -> np.ndarray:
     if error not in ("wrong", "loss"):
         raise ValueError(f"error must be 'wrong' (right or wrong) or 'loss' (1 − exp(−loss)). Got {error!r}.")
@@ -310,37 +312,29 @@ class _Said:
 
 # %% ../../nbs/slices/09_discover.ipynb #report
 def _report(found: _Found, ds: Dataset | None, columns: Sequence[str] | None, k: int, steps: _Steps) -> SliceReport:
-    a, tried = found.about, found.tried
-    best = np.flatnonzero(tried["confirmed"])
-    rows = {int(i): found.rows(int(i)) for i in best}
-    judged = found.held_out
-    keys = None if a["group"] is None else unit_keys(found.table[judged], a["group"])
-    p_cut = float(tried["p"][best].max()) if len(best) else 0.0
-    groups = merge(
-        [rows[i][judged] for i in rows],
-        found.error[judged],
-        [_complexity(found.candidates[i]) for i in rows],
-        max(p_cut, 1e-3),
-        keys,
-    )
-    order = list(rows)
+    rows = {i: found.rows(i) for i in np.flatnonzero(found.tried["confirmed"]).tolist()}
     names, slices = _name_all(found, rows, columns), list[Slice]()
-    tried = tried.assign(
-        name=[
-            names[i][0] if i in names else name_rule(c.where) or f"region {i + 1}"
-            for i, c in enumerate(found.candidates)
-        ],
-        explained_by="",
-    )
-    for kept, absorbed in groups:
-        i, others = order[kept], [order[j] for j in absorbed]
+    every = enumerate(found.candidates)
+    labels = [names[i][0] if i in names else name_rule(c.where) or f"region {i + 1}" for i, c in every]
+    tried = found.tried.assign(name=labels, explained_by="")
+    for i, others in _merge(found, rows):
         slices.append(_as_slice(found, i, rows[i], *names[i], others, names))
         tried.loc[others, "explained_by"] = names[i][0]
     slices.sort(key=lambda s: (_is_class(s.where), -s.evidence["impact"]))
     examples, images = _pictures(found, slices, ds, k)
     steps("done")
     steps.bar.close()
-    return SliceReport(tuple(slices), tried, a, examples, images)
+    return SliceReport(tuple(slices), tried, found.about, examples, images)
+
+# %% ../../nbs/slices/09_discover.ipynb #merge
+def _merge(found: _Found, rows: dict[int, np.ndarray]) -> list[tuple[int, list[int]]]:
+    "Confirmed candidates to keep, each with those that it explains"
+    judged, group, order = found.held_out, found.about["group"], list(rows)
+    keys = None if group is None else unit_keys(found.table[judged], group)
+    p_cut = max((float(p) for p in found.tried["p"][order]), default=0.0)
+    members, weights = [m[judged] for m in rows.values()], [_complexity(found.candidates[i]) for i in rows]
+    groups = merge(members, found.error[judged], weights, max(p_cut, 1e-3), keys)
+    return [(order[kept], [order[j] for j in absorbed]) for kept, absorbed in groups]
 
 # %% ../../nbs/slices/09_discover.ipynb #is-class
 def _is_class(where: str) -> bool:

@@ -126,46 +126,35 @@ def _numbers(e: Mapping[str, Any]) -> str:
 
 # %% ../../nbs/slices/08_slice_report.ipynb #as-html
 def _as_html(r: SliceReport) -> str:
-    cards = []
-    for i, s in enumerate(r.slices, 1):
-        e = s.evidence
-        rule = (
-            s.where
-            or f"a region of the embeddings {(s.region or {}).get('embedding', '')}, {len(s.ids or ())} images so far"
-        )
-        told = "<b>{}</b> points more {} than the rest, {:g} % interval {} to {}; {}.".format(
-            _page.points(e["effect"]),
-            "errors" if e["measure"] == "wrong" else "loss",
-            100 * e["level"],
-            _page.points(e["low"]),
-            _page.points(e["high"]),
-            _page.small("q", e["q"]),
-        )
-        gain = (
-            f"If it were as good as the rest, {_page.points(e['impact'])} points more of all images would be right."
-            if e["measure"] == "wrong"
-            else ""
-        )
-        words = _page.clean(e["words"], 400) if e.get("words") else ""
-        cards.append(
-            _page.card(
-                i,
-                s.name,
-                rule,
-                [x for x in (f"{told} {gain}", _mistakes_line(e), words, _phrases_line(e.get("phrases", ()))) if x],
-                e,
-                _page.pairs(r.examples.get(s.name, ()), r.images),
-                e["explains"],
-            )
-        )
     said = "".join(f"<p{' class=soft' * bool(i)}>{_page.clean(x, 600)}</p>" for i, x in enumerate(r.sentences))
-    shown = r.tried.sort_values("q", kind="stable").head(40)
+    cards = (_card(i, s, _page.pairs(r.examples.get(s.name, ()), r.images)) for i, s in enumerate(r.slices, 1))
+    return f"{_page.STYLE}<div class='cvs'>{said}{''.join(cards)}{_tried_html(r.tried)}</div>"
+
+
+def _tried_html(tried: pd.DataFrame) -> str:
+    "The first candidates, folded; empty if there are none"
+    if tried.empty:
+        return ""
     columns = ["name", "found_by", "n", "error", "rest_error", "p", "q", "explained_by"]
-    all_tried = _page.table([dict(r) for _, r in shown[columns].iterrows()], columns) if len(shown) else ""
-    m, first = len(r.tried), f"The first {len(shown)} of" if len(r.tried) > len(shown) else "All"
+    shown = tried.sort_values("q", kind="stable").head(40)
+    m, first = len(tried), f"The first {len(shown)} of" if len(tried) > len(shown) else "All"
     counted = "The one candidate that was tried" if m == 1 else f"{first} {m} candidates that were tried"
-    more = f"<details><summary class='soft'>{counted}</summary>{all_tried}</details>" if all_tried else ""
-    return f"{_page.STYLE}<div class='cvs'>{said}{''.join(cards)}{more}</div>"
+    table = _page.table([dict(r) for _, r in shown[columns].iterrows()], columns)
+    return f"<details><summary class='soft'>{counted}</summary>{table}</details>"
+
+# %% ../../nbs/slices/08_slice_report.ipynb #card
+def _card(number: int, s: Slice, pictures: str) -> str:
+    e, wrong = s.evidence, s.evidence["measure"] == "wrong"
+    region = f"a region of the embeddings {(s.region or {}).get('embedding', '')}, {len(s.ids or ())} images so far"
+    low, high, effect, impact = (_page.points(e[c]) for c in ("low", "high", "effect", "impact"))
+    told = (
+        f"<b>{effect}</b> points more {'errors' if wrong else 'loss'} than the rest, "
+        f"{100 * e['level']:g} % interval {low} to {high}; {_page.small('q', e['q'])}."
+    )
+    gain = f"If it were as good as the rest, {impact} points more of all images would be right." if wrong else ""
+    words = _page.clean(e["words"], 400) if e.get("words") else ""
+    lines = [f"{told} {gain}", _mistakes_line(e), words, _phrases_line(e.get("phrases", ()))]
+    return _page.card(number, s.name, s.where or region, list(filter(None, lines)), e, pictures, e["explains"])
 
 # %% ../../nbs/slices/08_slice_report.ipynb #mistakes-line
 def _mistakes_line(e: Mapping[str, Any]) -> str:
