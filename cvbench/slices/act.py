@@ -40,10 +40,7 @@ def _as_table(pool: Any) -> pd.DataFrame:
 # %% ../../nbs/slices/10_act.ipynb #collect
 def collect(
     slice: Slice,
-    pool: Predictions
-    | Dataset
-    | Evaluation
-    | pd.DataFrame,  # Images to choose from; predictions show where the model is unsure
+    pool: Predictions | Dataset | Evaluation | pd.DataFrame,  # Predictions show where the model is unsure
     k: int = 50,  # Number of images to select
     *,
     embeddings: np.ndarray | None = None,  # (n, d) in the order of the pool: for regions, similarity and variety
@@ -60,11 +57,8 @@ def collect(
     doubt = 1 - table["score"].to_numpy(float) if "score" in table.columns else np.ones(len(table))
     space = None if embeddings is None else _unit(embeddings)
     near = np.full(len(table), np.nan) if like is None or space is None else _likeness(space, _unit(like))
-    inside = (
-        near >= np.sort(near)[-min(3 * k, len(near)) :][0]
-        if like is not None and space is not None and len(near)
-        else _find(slice, table, pool, embeddings)
-    )
+    known = like is not None and len(near)
+    inside = near >= np.sort(near)[-3 * k :][0] if known else _find(slice, table, pool, embeddings)
     ids = table["sample_id"].to_numpy(object)
     rows = np.array(sorted(np.flatnonzero(inside).tolist(), key=lambda i: (-doubt[i], _place(str(ids[i])))), np.int64)
     taken = rows[:k] if space is None else rows[_spread(space[rows], doubt[rows], k)]
@@ -78,18 +72,8 @@ def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.
     shape = None if embeddings is None else np.shape(embeddings)
     if shape is not None and (len(shape) != 2 or shape[0] != len(table)):
         raise ValueError(f"embeddings must be ({len(table)}, d), in the order of the pool. Got {shape}.")
-    if shape is None and like is not None:
-        raise ValueError(
-            "like needs embeddings of the pool to be compared with. Pass embeddings too, or leave like out."
-        )
-    if (
-        shape is not None
-        and like is not None
-        and (np.ndim(like) != 2 or not len(like) or np.shape(like)[1] != shape[1])
-    ):
-        raise ValueError(
-            f"like must be (m, {shape[1]}), embeddings of one or more known images, from the same backbone as those of the pool. Got {np.shape(like)}."
-        )
+    if like is not None:
+        _check_like(like, shape)
     if (
         "score" in table.columns
         and (odd := ~pd.to_numeric(table["score"], errors="coerce").between(-1e-4, 1 + 1e-4)).any()
@@ -98,12 +82,27 @@ def _check(table: pd.DataFrame, k: int, embeddings: np.ndarray | None, like: np.
             f"{odd.sum()} images of the pool have a score that is not between 0 and 1, such as {table['score'][odd].iloc[0]}. Leave them out, or pass a pool without scores."
         )
 
+# %% ../../nbs/slices/10_act.ipynb #check-like
+def _check_like(like: np.ndarray, shape: tuple[int, ...] | None) -> None:
+    if shape is None:
+        raise ValueError(
+            "like needs embeddings of the pool to be compared with. Pass embeddings too, or leave like out."
+        )
+    if np.ndim(like) != 2 or not len(like) or np.shape(like)[1] != shape[1]:
+        raise ValueError(
+            f"like must be (m, {shape[1]}), embeddings of one or more known images, from the same backbone as those of the pool. Got {np.shape(like)}."
+        )
+
 # %% ../../nbs/slices/10_act.ipynb #find
 def _find(slice: Slice, table: pd.DataFrame, source: Any, embeddings: np.ndarray | None) -> np.ndarray:
     "Rows of the slice; computes properties of the images if a data set lacks the columns of the rule"
     if isinstance(source, Dataset) and lacks_column(slice.where, table):
         table = with_properties(table, source)
     return find_rows(slice, table, embeddings)
+
+
+def _place(sample_id: str) -> bytes:
+    return hashlib.blake2b(str(sample_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 # %% ../../nbs/slices/10_act.ipynb #spread
 def _spread(space: np.ndarray, doubt: np.ndarray, k: int) -> list[int]:
@@ -127,10 +126,6 @@ def _unit(x: np.ndarray) -> np.ndarray:
     x = np.nan_to_num(np.asarray(x, np.float32))
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-# %% ../../nbs/slices/10_act.ipynb #place
-def _place(sample_id: str) -> bytes:
-    return hashlib.blake2b(str(sample_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
 # %% ../../nbs/slices/10_act.ipynb #rebalance
 def rebalance(
     slice: Slice,
@@ -143,23 +138,21 @@ def rebalance(
     "Sample weights that give a slice a greater share in training"
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, such as 0.25. Got {share}.")
-    table = (
-        data.table(["sample_id", "split", "target", *data.metadata]).to_pandas() if isinstance(data, Dataset) else data
-    )
-    table = _plain_targets(table)
+    table = _plain_targets(data)
     inside = _find(slice, table, data, embeddings)
     n = int(inside.sum())
     if not n:
         raise ValueError(
             f"none of the {len(table)} images belongs to {slice.name!r}, so none can weigh more. Collect some."
         )
-    ratio = np.clip(share / (1 - share) * (len(table) - n) / n, 1, most)
-    weight = np.where(inside, ratio, 1.0)
+    weight = np.where(inside, np.clip(share / (1 - share) * (len(table) - n) / n, 1, most), 1.0)
     return dict(zip(table["sample_id"], (weight / weight.mean()).tolist(), strict=True))
 
 # %% ../../nbs/slices/10_act.ipynb #plain-targets
-def _plain_targets(table: pd.DataFrame) -> pd.DataFrame:
-    "Targets of a data set in the form of predictions: the label, or the list of labels"
+def _plain_targets(data: Dataset | pd.DataFrame) -> pd.DataFrame:
+    "Table with targets in the form of predictions: the label, or the list of labels"
+    columns = ["sample_id", "split", "target"]
+    table = data.table([*columns, *data.metadata]).to_pandas() if isinstance(data, Dataset) else data
     if "target" not in table.columns or not table["target"].map(lambda t: isinstance(t, dict)).any():
         return table
     labels = [list(t.get("labels") if t and t.get("labels") is not None else []) for t in table["target"]]

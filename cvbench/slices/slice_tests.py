@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.files import atomic_path, check_name
 from ..core.log import append_lines, find_author, locked_lines, now, read_lines
@@ -118,17 +119,19 @@ def save_slice_test(
     "Write a slice as a pytest; raises `FileExistsError` if another test has this file name"
     slug = re.sub(r"[^a-z0-9]+", "_", part.name.lower()).strip("_")[:60] or part.id
     path = Path(folder or load_settings().tests) / f"test_slice_{slug}.py"
-    text = _TEST.format(
-        doc=repr(f"Slice {part.name}. When it was written: {today}"[:600]), slice=_literal(part), slug=slug,
-        dataset=dataset, split=split, at_least=at_least, author=repr(find_author()), time=now()[:10],
-    )  # fmt: skip
+    text = _fill(part, slug, today, dataset=dataset, split=split, at_least=at_least)
     if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
         raise FileExistsError(f"{path} is there already. Give the slice another name, or pass overwrite=True.")
     with atomic_path(path) as new:
         new.write_text(text, encoding="utf-8")
     return path
 
-# %% ../../nbs/slices/11_slice_tests.ipynb #literal
+# %% ../../nbs/slices/11_slice_tests.ipynb #fill
+def _fill(part: Slice, slug: str, today: Judgement, **about: Any) -> str:
+    about |= {"doc": repr(f"Slice {part.name}. When it was written: {today}"[:600]), "author": repr(find_author())}
+    return _TEST.format(slug=slug, slice=_literal(part), time=now()[:10], **about)
+
+
 def _literal(part: Slice) -> str:
     ids = "" if part.ids is None else "    ids=(\n" + "".join(f"        {i!r},\n" for i in part.ids) + "    ),\n"
     where = f"    where={part.where!r},\n" if part.where else ""
