@@ -11,7 +11,25 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
+
+from cvbench.core._inspection_shapes import (
+    Geometry,
+    SUPERSAMPLING,
+    belt_surface,
+    blur_bytes,
+    box_distance,
+    cover_of,
+    crack_paths,
+    find_spot,
+    pixel_grid,
+    scratch_path,
+    shape_part,
+    slope,
+    smooth_noise,
+    smooth_step,
+    strokes,
+)
 
 PARTS = ("gear", "flange", "bracket", "hexplate", "cap", "board")
 MATERIALS = ("steel", "copper", "plastic", "ceramic", "painted")
@@ -19,8 +37,6 @@ NEW_MATERIAL = "anodised"
 LIGHTS = ("bright", "normal", "dim")
 CAMERAS = ("A", "B", "C")
 DEFECTS = ("scratch", "dent", "stain", "crack", "missing_hole")
-
-_SS = 2  # supersampling factor
 
 
 class _Material(NamedTuple):
@@ -100,224 +116,6 @@ class Thing(NamedTuple):
     text: str
 
 
-# --- noise and grids -------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def _grid(n: int) -> tuple[np.ndarray, np.ndarray]:
-    c = ((np.arange(n, dtype=np.float32) + 0.5) / n - 0.5).astype(np.float32)
-    x, y = np.meshgrid(c, c)
-    return x, y
-
-
-def _smooth_noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.ndarray:
-    out = np.zeros((n, n), np.float32)
-    for o in range(octaves):
-        k = cells * 2**o
-        coarse = Image.fromarray(rng.standard_normal((k, k), dtype=np.float32))
-        out += np.asarray(coarse.resize((n, n), Image.Resampling.BICUBIC)) * np.float32(0.6**o)
-    return out
-
-
-def _blur8(a: np.ndarray, radius: float) -> np.ndarray:
-    im = Image.fromarray((np.clip(a, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(im, np.float32) * np.float32(1 / 255)
-
-
-def _slope(h: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    gx, gy = np.empty_like(h), np.empty_like(h)
-    s = np.float32(n / 2)
-    np.subtract(h[:, 2:], h[:, :-2], out=gx[:, 1:-1])
-    np.subtract(h[2:], h[:-2], out=gy[1:-1])
-    gx[:, 0], gx[:, -1], gy[0], gy[-1] = 0, 0, 0, 0
-    gx *= s
-    gy *= s
-    return gx, gy
-
-
-def _cover(d: np.ndarray, n: int) -> np.ndarray:
-    return np.clip(np.float32(0.5) - d * np.float32(n), 0, 1)
-
-
-@lru_cache(maxsize=4)
-def _belt(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Reflectance and slopes of two widths of rubber belt"
-    rng = np.random.default_rng(20260101)
-    c = (np.arange(2 * n) + 0.5) / n
-    x, y = np.meshgrid(c, (np.arange(n) + 0.5) / n)
-    f = 2 * np.pi * 22
-    weave = np.sin(f * (x + y)) * np.sin(f * (x - y))
-    h = 0.0016 * np.clip(weave, -0.2, 0.8)
-    wear = np.hstack([_smooth_noise(rng, n, 3, 4), _smooth_noise(rng, n, 3, 4)])
-    for k in range(n // 8):  # blend the two halves and the ends of the belt
-        t = k / (n // 8)
-        wear[:, [n - 1 - k, n + k, k, 2 * n - 1 - k]] *= t
-    grain = rng.standard_normal((n, 2 * n))
-    albedo = 0.055 + 0.012 * wear + 0.005 * grain + 0.010 * np.clip(weave, 0, 1)
-    for _ in range(26):  # scuffs along the direction of travel
-        x0, y0, length, w = rng.uniform(0, 2), rng.uniform(0, 1), rng.uniform(0.05, 0.4), rng.uniform(0.001, 0.003)
-        dx = np.abs((x - x0 + 1) % 2 - 1)
-        albedo += 0.03 * np.clip(1 - dx / length, 0, 1) * np.exp(-(((y - y0 - 0.05 * (x - x0)) / w) ** 2))
-    gy, gx = np.gradient(h, 1 / n)
-    return np.clip(albedo, 0.012, 0.3).astype(np.float32), gx.astype(np.float32), gy.astype(np.float32)
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-class _Geometry(NamedTuple):
-    outline: np.ndarray  # (n, n) signed distance, holes not cut
-    holes: list[tuple[float, float, float]]  # x, y, radius in the part's frame; those that may be missing
-    bore: float  # radius of the hole in the middle, 0 for none
-    relief: np.ndarray | float  # (n, n) height added to the plate's
-    bevel: float
-    height: float
-    chips: np.ndarray | None = None  # (n, n) coverage by dark components
-    legs: np.ndarray | None = None  # (n, n) coverage by their bright legs and pads
-
-
-def _ring(count: int, radius: float, hole: float, turn: float = 0.0) -> list[tuple[float, float, float]]:
-    a = 2 * np.pi * (np.arange(count) + turn) / count
-    return [(float(radius * np.cos(t)), float(radius * np.sin(t)), hole) for t in a]
-
-
-def _step(a: np.ndarray, edge: float, width: float) -> np.ndarray:
-    t = np.clip((a - np.float32(edge - width / 2)) * np.float32(1 / width), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _box_distance(u: np.ndarray, v: np.ndarray, a: float, b: float, r: float) -> np.ndarray:
-    qx, qy = np.abs(u) - np.float32(a - r), np.abs(v) - np.float32(b - r)
-    outside = np.sqrt(np.square(np.maximum(qx, 0)) + np.square(np.maximum(qy, 0)))
-    return outside + np.minimum(np.maximum(qx, qy), 0) - np.float32(r)
-
-
-def _shape(part: str, rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r: np.ndarray) -> _Geometry:
-    scale = rng.uniform(0.93, 1.04)
-    if part == "gear":
-        teeth, radius = int(rng.integers(14, 23)), 0.365 * scale
-        wave = np.clip(1.6 * np.sin(teeth * np.arctan2(v, u)), -1, 1)
-        relief = 0.020 * (_step(r, 0.26 * scale, 0.02) + 1 - _step(r, 0.125 * scale, 0.02))
-        holes = _ring(int(rng.integers(5, 7)), 0.190 * scale, 0.054 * scale)
-        outline = (r - np.float32(radius - 0.024) - 0.024 * wave) * 0.8
-        return _Geometry(outline, holes, 0.07 * scale, relief, 0.020, 0.05)
-    if part == "flange":
-        radius = 0.355 * scale
-        relief = 0.030 * (1 - _step(r, 0.185 * scale, 0.03)) + 0.006 * _step(r, 0.315 * scale, 0.012)
-        holes = _ring(int(rng.integers(6, 9)), 0.255 * scale, 0.045 * scale)
-        return _Geometry(r - np.float32(radius), holes, 0.125 * scale, relief, 0.018, 0.05)
-    if part == "bracket":
-        a, b = 0.365 * scale, rng.uniform(0.25, 0.29) * scale
-        rib = _box_distance(u, v, 0.20 * scale, 0.055 * scale, 0.05)
-        relief = 0.030 * (1 - _step(rib, 0.0, 0.03))
-        xs, ys = a - 0.075, b - 0.07
-        holes = [(sx * xs, sy * ys, 0.048 * scale) for sx in (-1.0, 0.0, 1.0) for sy in (-1.0, 1.0)]
-        return _Geometry(_box_distance(u, v, a, b, 0.06), holes, 0.0, relief, 0.016, 0.05)
-    if part == "hexplate":
-        side = 0.325 * scale
-        au, av = np.abs(u), np.abs(v)
-        hexagon = np.maximum(np.float32(0.8660254) * au + np.float32(0.5) * av, av) - np.float32(side)
-        relief = 0.026 * (1 - _step(r, 0.20 * scale, 0.02)) - 0.010 * (1 - _step(r, 0.155 * scale, 0.015))
-        holes = _ring(6, 0.275 * scale, 0.044 * scale)
-        return _Geometry(hexagon, holes, 0.105 * scale, relief, 0.022, 0.055)
-    if part == "cap":
-        radius = 0.345 * scale
-        knurl = np.sin(int(rng.integers(40, 52)) * np.arctan2(v, u))
-        relief = 0.10 * np.clip(1 - np.square(r / np.float32(radius)), 0, 1)
-        relief = relief - 0.018 * (1 - _step(r, 0.075 * scale, 0.02))
-        holes = _ring(int(rng.integers(5, 8)), 0.20 * scale, 0.050 * scale)
-        return _Geometry(r - np.float32(radius) - 0.006 * knurl, holes, 0.0, relief, 0.030, 0.06)
-    return _board(rng, scale, u, v)
-
-
-def _board(rng: np.random.Generator, scale: float, u: np.ndarray, v: np.ndarray) -> _Geometry:
-    a, b, n = 0.345 * scale, rng.uniform(0.28, 0.32) * scale, len(u)
-    relief, chips, legs = np.zeros_like(u), np.zeros_like(u), np.zeros_like(u)
-    for cx, cy, w, h in (
-        (0, 0, 0.095, 0.095),
-        (-0.215, 0.01, 0.04, 0.075),
-        (0.205, -0.075, 0.05, 0.028),
-        (0.205, 0.06, 0.05, 0.038),
-    ):
-        du = u - np.float32((cx + rng.uniform(-0.012, 0.012)) * scale)
-        dv = v - np.float32((cy + rng.uniform(-0.02, 0.02)) * scale)
-        chip = _box_distance(du, dv, w * scale, h * scale, 0.006)
-        relief = np.maximum(relief, 0.022 * (1 - _step(chip, 0.0, 0.012)))
-        chips = np.maximum(chips, _cover(chip, n))
-        comb = np.where(np.abs(dv) < np.float32(h * scale), np.sin(dv * np.float32(230)), -1) > 0
-        legs = np.maximum(legs, (comb & (np.abs(du) < np.float32(w * scale + 0.022))).astype(np.float32))
-    legs *= 1 - chips
-    holes = [(sx * (a - 0.062), sy * (b - 0.062), 0.042 * scale) for sx in (-1.0, 1.0, 0.0) for sy in (-1.0, 1.0)]
-    for hx, hy, hr in holes:
-        q = np.sqrt(np.square(u - np.float32(hx)) + np.square(v - np.float32(hy)))
-        legs = np.maximum(legs, _cover(q - np.float32(hr + 0.016), n))
-    return _Geometry(_box_distance(u, v, a, b, 0.03), holes, 0.0, relief, 0.010, 0.03, chips, legs)
-
-
-# --- defects ---------------------------------------------------------------------------------------------------------
-
-
-def _strokes(n: int, paths: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    "Coverage of polylines: points (k, 2) in widths, and a width for each of the k - 1 pieces"
-    k = 2
-    im = Image.new("L", (n * k, n * k))
-    draw = ImageDraw.Draw(im)
-    for points, widths in paths:
-        p = [(float((x + 0.5) * n * k), float((y + 0.5) * n * k)) for x, y in points]
-        for a, b, w in zip(p, p[1:], widths, strict=False):
-            draw.line([a, b], fill=255, width=max(1, round(float(w) * n * k)))
-    return np.asarray(im.reduce(k), np.float32) * np.float32(1 / 255)
-
-
-def _spot(rng: np.random.Generator, solid: np.ndarray, need: float) -> tuple[float, float]:
-    "A random point of the part at least `need` from every edge, or as far as possible"
-    ok = solid < -need
-    if not ok.any():
-        ok = solid <= solid.min() * 0.9
-    i, j = np.unravel_index(np.argmax(np.where(ok, rng.random(solid.shape), -1)), solid.shape)
-    return (j + 0.5) / len(solid) - 0.5, (i + 0.5) / len(solid) - 0.5
-
-
-def _inside(solid: np.ndarray, points: np.ndarray) -> float:
-    i = np.clip(((points + 0.5) * len(solid)).astype(int), 0, len(solid) - 1)
-    return float((solid[i[:, 1], i[:, 0]] < -0.008).mean())
-
-
-def _scratch(rng: np.random.Generator, solid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    best, score = np.zeros((0, 2)), -1.0
-    length, bend = rng.uniform(0.32, 0.56), rng.uniform(-0.25, 0.25)
-    t = np.linspace(-0.5, 0.5, 13)
-    for _ in range(12):
-        cx, cy = _spot(rng, solid, 0.02)
-        a = rng.uniform(0, np.pi)
-        along, across = t * length, bend * length * (t**2 - 0.08)
-        p = np.stack([cx + along * np.cos(a) - across * np.sin(a), cy + along * np.sin(a) + across * np.cos(a)], 1)
-        if (s := _inside(solid, p)) > score:
-            best, score = p, s
-    width = rng.uniform(0.018, 0.027) * np.clip(1.25 - 2 * np.abs(t[:-1] + 0.04), 0.35, 1)
-    return best, width
-
-
-def _crack(rng: np.random.Generator, solid: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    best, score = np.zeros((0, 2)), -1.0
-    for _ in range(12):
-        x, y = _spot(rng, solid, 0.012)
-        a = rng.uniform(0, 2 * np.pi)
-        steps = rng.uniform(0.026, 0.044, 10)
-        turns = a + np.cumsum(rng.normal(0, 0.25, 10)) + rng.choice([-0.65, 0.65], 10)
-        p = np.cumsum(np.vstack([[x, y], np.stack([steps * np.cos(turns), steps * np.sin(turns)], 1)]), 0)
-        if (s := _inside(solid, p)) > score:
-            best, turn, score = p, a, s
-    width = np.linspace(0.024, 0.010, 10)
-    paths = [(best, width)]
-    for k, side in ((3, 0.9), (6, -0.9)):
-        turns = turn + side + rng.choice([-0.5, 0.5], 4)
-        steps = rng.uniform(0.024, 0.040, 4)
-        branch = np.cumsum(np.vstack([best[k], np.stack([steps * np.cos(turns), steps * np.sin(turns)], 1)]), 0)
-        paths.append((branch, np.linspace(0.016, 0.009, 4)))
-    return paths
-
-
 # --- the picture -----------------------------------------------------------------------------------------------------
 
 
@@ -388,7 +186,7 @@ def _pose(scene: Scene, n: int, shift: float, centred: bool = False) -> _Pose:
     turn, azimuth, cy = rng.uniform(-0.45, 0.45), rng.uniform(-2.5, -1.7), rng.uniform(-0.10, -0.07)
     step = round(shift * n)
     cx, cy = (0.0, 0.0) if centred else (step / n, cy)
-    x, y = _grid(n)
+    x, y = pixel_grid(n)
     px, py = x - cx, y - cy
     c, s = float(np.cos(turn)), float(np.sin(turn))
     u, v = c * px + s * py, c * py - s * px
@@ -396,10 +194,10 @@ def _pose(scene: Scene, n: int, shift: float, centred: bool = False) -> _Pose:
     return _Pose(x, y, px, py, u, v, np.sqrt(u * u + v * v), (cx, cy), step, lamp)
 
 
-def _cut(scene: Scene, pose: _Pose) -> tuple[_Geometry, np.ndarray, tuple[float, float, float]]:
+def _cut(scene: Scene, pose: _Pose) -> tuple[Geometry, np.ndarray, tuple[float, float, float]]:
     "The part, its signed distance with the holes cut, and the hole that may be missing"
     rng = _draws(scene, 1)
-    geo = _shape(scene.part, rng, pose.u, pose.v, pose.r)
+    geo = shape_part(scene.part, rng, pose.u, pose.v, pose.r)
     gone = int(rng.integers(len(geo.holes)))
     d = np.maximum(geo.outline, geo.bore - pose.r) if geo.bore else geo.outline
     for k, (x, y, radius) in enumerate(geo.holes):
@@ -432,7 +230,7 @@ def _finish(scene: Scene, pose: _Pose) -> tuple[np.ndarray | float, np.ndarray |
     if scene.material == "plastic":
         return 0.00035 * np.roll(rng.standard_normal((n, n), dtype=np.float32), pose.step, 1), 1.0
     if scene.material == "painted":
-        return 0.0004 * np.roll(_smooth_noise(rng, n, 40), pose.step, 1), 1.0
+        return 0.0004 * np.roll(smooth_noise(rng, n, 40), pose.step, 1), 1.0
     return 0.0, 1.0
 
 
@@ -452,7 +250,7 @@ class _Damage(NamedTuple):
 def _dents(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray) -> _Damage:
     marks, depth, hollow = [], np.zeros_like(cover), np.zeros_like(cover)
     for _ in range(int(rng.integers(2, 4))):
-        (x, y), a = _spot(rng, solid, 0.055), rng.uniform(0, np.pi)
+        (x, y), a = find_spot(rng, solid, 0.055), rng.uniform(0, np.pi)
         ratio, radius = rng.uniform(0.7, 1.0), rng.uniform(0.085, 0.125)
         c, s = float(np.cos(a)), float(np.sin(a))
         du, dv = (pose.px - x) * c + (pose.py - y) * s, (pose.py - y) * c - (pose.px - x) * s
@@ -467,10 +265,10 @@ def _dents(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.n
 def _stains(rng: np.random.Generator, pose: _Pose, solid: np.ndarray, cover: np.ndarray, material: str) -> _Damage:
     marks, dark = [], np.zeros_like(cover)
     for _ in range(int(rng.integers(2, 4))):
-        x, y = _spot(rng, solid, 0.03)
+        x, y = find_spot(rng, solid, 0.03)
         q = np.sqrt(np.square(pose.px - x) + np.square(pose.py - y))
-        ragged = np.roll(_smooth_noise(rng, len(q), 9, 3), pose.step, 1)
-        blot = 1 - _step(q - 0.022 * ragged, rng.uniform(0.085, 0.130), 0.025)
+        ragged = np.roll(smooth_noise(rng, len(q), 9, 3), pose.step, 1)
+        blot = 1 - smooth_step(q - 0.022 * ragged, rng.uniform(0.085, 0.130), 0.025)
         dark = np.maximum(dark, blot)
         marks.append((blot > 0.4) * cover)
     r, g, b = ((0.30, 0.10, 0.02), (0.03, 0.17, 0.09))[int(rng.integers(2))]  # rust, coolant
@@ -490,19 +288,21 @@ def _damage(scene: Scene, pose: _Pose, hole: tuple[float, float, float], cover: 
     if scene.defect == "stain":
         return _stains(rng, pose, solid, cover, scene.material)
     if scene.defect == "scratch":
-        paths = [_scratch(rng, solid) for _ in range(int(rng.integers(2, 4)))]
-        lines = [_strokes(n, [(p + centre, w)]) for p, w in paths]
+        paths = [scratch_path(rng, solid) for _ in range(int(rng.integers(2, 4)))]
+        lines = [strokes(n, [(p + centre, w)]) for p, w in paths]
         shine, k = np.maximum.reduce(lines), max(1, n // 96)
         flank = np.clip(np.roll(shine, (-k, -k), (0, 1)) - shine, 0, 1)
         return _Damage([line * cover for line in lines], 0.010 * shine, shine=shine, flank=flank)
     if scene.defect == "crack":
-        core = _strokes(n, [(p + centre, w) for p, w in _crack(rng, solid)])
-        dye = np.maximum(core, 0.85 * np.clip(2.2 * _blur8(core, 0.013 * n), 0, 1))  # dye penetrant bleeds out of it
+        core = strokes(n, [(p + centre, w) for p, w in crack_paths(rng, solid)])
+        dye = np.maximum(
+            core, 0.85 * np.clip(2.2 * blur_bytes(core, 0.013 * n), 0, 1)
+        )  # dye penetrant bleeds out of it
         return _Damage([core * cover], 0.008 * core, dye, _mix((0.75, 0.03, 0.22), (0.02, 0.01, 0.01), core), 0.85)
     x, y, radius = hole  # layout blue with a scribed cross, but never drilled
     q = np.sqrt(np.square(pose.u - x) + np.square(pose.v - y))
-    cross = _cover(np.minimum(np.abs(pose.u - x), np.abs(pose.v - y)) - 0.006, n)
-    blue = _cover(q - 1.15 * radius, n)
+    cross = cover_of(np.minimum(np.abs(pose.u - x), np.abs(pose.v - y)) - 0.006, n)
+    blue = cover_of(q - 1.15 * radius, n)
     tint = _mix((0.02, 0.14, 0.62), (0.80, 0.82, 0.85), cross)
     return _Damage([(q < 1.15 * radius) * cover], dark=blue, tint=tint, matt=0.85)
 
@@ -512,14 +312,14 @@ def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> tuple
 
 
 def _shine(
-    scene: Scene, pose: _Pose, geo: _Geometry, d: np.ndarray, damage: _Damage
+    scene: Scene, pose: _Pose, geo: Geometry, d: np.ndarray, damage: _Damage
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
     "Diffuse and reflected light, each (n, n), and the white light that scratches add"
     material, light, n = _MATERIAL[scene.material], _LIGHT[scene.light], len(d)
     added, glow = _finish(scene, pose)
     t = np.clip(d * (-1 / geo.bevel), 0, 1)
     height = geo.height * (1 - np.square(1 - t)) + geo.relief + added - damage.depth
-    lambert, spec, ceiling = _light_up(*_slope(height, n), pose.x, pose.y, pose.lamp, material.gloss)
+    lambert, spec, ceiling = _light_up(*slope(height, n), pose.x, pose.y, pose.lamp, material.gloss)
     spec = material.specular * spec * glow
     mirror = material.mirror * (1.0 if material.metal else 0.55) * ceiling * glow
     if scene.material == "steel" and scene.light == "dim":  # raking light: hairlines of the brushing on dull ground
@@ -548,13 +348,13 @@ def _moved(a: np.ndarray, dx: int, dy: int) -> np.ndarray:
 def _ground(scene: Scene, pose: _Pose, cover: np.ndarray, plate: np.ndarray) -> np.ndarray:
     "The belt with its shadows, and the rails beside it"
     light, n = _LIGHT[scene.light], len(cover)
-    albedo, gx, gy = _belt(n)
+    albedo, gx, gy = belt_surface(n)
     start = (int(_draws(scene, 5).random() * n) - pose.step) % n
     window = slice(start, start + n)
     dx, dy = (round(-k * light.shadow * n) for k in pose.lamp[:2])
     shadow = np.maximum(_moved(cover, dx, dy), _moved(plate, 0, max(1, n // 128)))
     lambert, spec, _ = _light_up(gx[:, window], gy[:, window], pose.x, pose.y, pose.lamp, 3)
-    belt = (albedo[:, window] * (light.ambient + lambert) + 0.012 * spec) * (1 - 0.78 * _blur8(shadow, 0.016 * n))
+    belt = (albedo[:, window] * (light.ambient + lambert) + 0.012 * spec) * (1 - 0.78 * blur_bytes(shadow, 0.016 * n))
     side = np.abs(pose.y)
     rail = np.clip((side - 0.478) * n, 0, 1)
     return belt + rail * (0.10 + 0.10 * np.cos((side - 0.489) * 190) - belt)
@@ -567,21 +367,21 @@ def _gripper(scene: Scene, pose: _Pose, marks: list[np.ndarray]) -> tuple[np.nda
     if marks:  # comes in on the side away from the defect
         side = -1.0 if (marks[0] * pose.px).sum() > 0 else 1.0
     x = pose.x - (cx + side * rng.uniform(0.16, 0.26))
-    d = _box_distance(x, pose.y - (tip - 0.5), rng.uniform(0.05, 0.065), 0.5, 0.03)
+    d = box_distance(x, pose.y - (tip - 0.5), rng.uniform(0.05, 0.065), 0.5, 0.03)
     grip = np.clip(0.5 - d * (0.35 * n), 0, 1)
     rounded = 0.04 * (1 - np.square(1 - np.clip(d * (-1 / 0.04), 0, 1)))
-    lambert, spec, _ = _light_up(*_slope(rounded, n), pose.x, pose.y, pose.lamp, 4)
+    lambert, spec, _ = _light_up(*slope(rounded, n), pose.x, pose.y, pose.lamp, 4)
     k = round(0.03 * n)
-    left = 1 - 0.55 * _blur8(_moved(grip, k, k), 0.02 * n)
+    left = 1 - 0.55 * blur_bytes(_moved(grip, k, k), 0.02 * n)
     lit = light.ambient + lambert
-    return grip, 0.05 * lit + 0.10 * spec, _step(pose.y, tip - 0.075, 0.01) * lit, left
+    return grip, 0.05 * lit + 0.10 * spec, smooth_step(pose.y, tip - 0.075, 0.01) * lit, left
 
 
 def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:
     "Camera model: linear light (3, size, size) → 8-bit image (size, size, 3)"
     light, camera, size = _LIGHT[scene.light], _CAMERA[scene.camera], linear.shape[1]
     drift, stops = ((1.10, 0.94, 0.72), -0.55) if scene.drift else ((1.0, 1.0, 1.0), 0.0)
-    x, y = _grid(size)
+    x, y = pixel_grid(size)
     fall = light.power * camera.gain * 2.0 ** (scene.exposure + stops) * (1 - camera.vignette * (x * x + y * y))
     balance = np.array(light.colour) * camera.balance * drift
     out = linear * fall * balance[:, None, None].astype(np.float32)
@@ -602,10 +402,10 @@ def _develop(scene: Scene, linear: np.ndarray) -> np.ndarray:
 
 def render(scene: Scene, size: int) -> tuple[np.ndarray, list[Thing], float]:
     "The image (size, size, 3) uint8, its annotated objects, and the share of the part hidden by a gripper"
-    n = size * _SS
+    n = size * SUPERSAMPLING
     material, pose = _MATERIAL[scene.material], _pose(scene, n, scene.shift)
     geo, d, hole = _cut(scene, pose)
-    cover = _cover(d, n)
+    cover = cover_of(d, n)
     damage = _damage(scene, pose, hole, cover)
     diffuse, reflected, white = _shine(scene, pose, geo, d, damage)
     plate, ink = _plate(n, pose.centre[0], 0.405, _draws(scene, 7).uniform(-4, 4), scene.serial)
@@ -637,5 +437,5 @@ def render(scene: Scene, size: int) -> tuple[np.ndarray, list[Thing], float]:
 
 
 def _reduce(a: np.ndarray) -> np.ndarray:
-    n = len(a) // _SS
-    return a.reshape(n, _SS, n, _SS).mean((1, 3))
+    n = len(a) // SUPERSAMPLING
+    return a.reshape(n, SUPERSAMPLING, n, SUPERSAMPLING).mean((1, 3))
