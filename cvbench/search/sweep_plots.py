@@ -19,6 +19,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 
 from ..core.files import atomic_path
 from .space import label_value
+from .study import quiet_optuna
 from .sweep_result import Sweep
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #Picture
@@ -80,10 +81,8 @@ def _weigh(sweep: Sweep) -> dict[str, float] | str:
         for n, spec in sweep.config["space"].items()
         if n in done
     }
-    loud = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize")
-    optuna.logging.set_verbosity(loud)
+    with quiet_optuna():
+        study = optuna.create_study(direction="maximize")
     for i, value in enumerate(done.val_accuracy):
         params, kinds = {n: v[i] for n, (v, _) in columns.items()}, {n: kind for n, (_, kind) in columns.items()}
         study.add_trial(optuna.create_trial(params=params, distributions=kinds, value=value))
