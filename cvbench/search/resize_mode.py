@@ -8,6 +8,7 @@ __all__ = ['Framing', 'is_small', 'choose_framing']
 # %% ../../nbs/search/01_resize_mode.ipynb #imports
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,14 +32,10 @@ class Framing:
 
     backbone: Backbone
     why: str = ""  # Empty if there was nothing to decide
-    losses: tuple[
-        float, ...
-    ] = ()  # Mean val loss of a head on frozen features: with the backbone's own resize mode, and with the whole image
+    losses: tuple[float, ...] = ()  # Val loss of a head on frozen features: own resize mode, then the whole image
 
-# %% ../../nbs/search/01_resize_mode.ipynb #is-small
-def is_small(
-    backbone: Backbone,
-) -> bool:
+
+def is_small(backbone: Backbone) -> bool:
     "Whether a backbone is fast enough to train all of it, on larger images"
     return sum(p.numel() for p in backbone.module.parameters()) < 4e6
 
@@ -60,25 +57,25 @@ def choose_framing(
     if not getattr(adapter, "blocks", None):  # all of it would train: use a head alone
         adapter = LinearProbe()
     try:
-        first, second = (_val_losses(b, ds, adapter, recipe, device, images, end) for b in both)
-        without = ""
+        losses = [_val_losses(b, ds, adapter, recipe, device, images, end) for b in both]
     except TimeoutError:
-        first = second = np.zeros(0)
-        without = f"{_name(backbone.transform)}, no time to try another resize mode"
-    gap = first - second
-    ahead = len(gap) > 0 and gap.mean() > gap.std() / math.sqrt(len(gap))
-    better = int(agree_on(float(ahead)))  # called by every worker, also by one that ran out of time
-    if not len(gap):
-        return Framing(both[better], without)
-    losses, names = (float(first.mean()), float(second.mean())), [_name(b.transform) for b in both]
-    found = (
-        f"val loss of a head on frozen features {losses[better]:.2f}, of {names[1 - better]} {losses[1 - better]:.2f}"
-    )
-    return Framing(both[better], f"{names[better]} ({found})", losses)
+        return _decide(both, [np.zeros(0)] * 2, f"{_name(backbone.transform)}, no time to try another resize mode")
+    return _decide(both, losses)
 
 # %% ../../nbs/search/01_resize_mode.ipynb #name
 def _name(t: Transform) -> str:
     return f"{'the whole image' if t.squash and t.crop == 1 else 'the middle of the image'} at {t.size} px"
+
+
+def _decide(both: tuple[Backbone, Backbone], losses: list[np.ndarray], without: str = "") -> Framing:  # losses: (n,)
+    gap = losses[0] - losses[1]
+    ahead = len(gap) > 0 and gap.mean() > gap.std() / math.sqrt(len(gap))
+    better = int(agree_on(float(ahead)))  # called by every worker, also by one that ran out of time
+    if not len(gap):
+        return Framing(both[better], without)
+    means, names = tuple(float(x.mean()) for x in losses), [_name(b.transform) for b in both]
+    found = f"val loss of a head on frozen features {means[better]:.2f}, of {names[1 - better]} {means[1 - better]:.2f}"
+    return Framing(both[better], f"{names[better]} ({found})", means)
 
 # %% ../../nbs/search/01_resize_mode.ipynb #show-whole
 def _show_whole(backbone: Backbone, ds) -> Backbone | None:
@@ -112,18 +109,21 @@ def _val_losses(
     x, rng = {}, np.random.default_rng(recipe.seed)
     for s, y in targets.items():
         rows = np.flatnonzero(y.numpy() >= 0) if y.ndim == 1 else np.arange(len(y))
-        rows, out = np.sort(rng.permutation(rows)[:images]), []
-        for chunk in tqdm(
-            forward_batches(rows, target, backbone.transform.size), desc=f"trying {_name(backbone.transform)} on {s}",
-            leave=False, disable=True if join_workers()[0] else None,
-        ):  # fmt: skip
-            if time.monotonic() > end:
-                raise TimeoutError
-            with torch.no_grad(), autocast(target, recipe.precision):
-                out.append(split.after(feeds[s].read(chunk)).float().cpu())
-        x[s], targets[s] = torch.cat(out), y[rows]
+        rows = np.sort(rng.permutation(rows)[:images])
+        with torch.no_grad(), autocast(target, recipe.precision):
+            chunks = _show_batches(rows, target, backbone.transform, s, end)
+            x[s] = torch.cat([split.after(feeds[s].read(chunk)).float().cpu() for chunk in chunks])  # (n, features)
+        targets[s] = y[rows]
     loss = make_loss(model, targets["train"])
     model.net.cpu()
     fit_head(model, x["train"], targets["train"], loss, (x["val"], targets["val"]))
     with torch.no_grad():
         return loss(model.net.classify(x["val"]), targets["val"], reduction="none").numpy()
+
+# %% ../../nbs/search/01_resize_mode.ipynb #show-batches
+def _show_batches(rows: np.ndarray, device: torch.device, t: Transform, split: str, end: float) -> Iterator[np.ndarray]:
+    batches, about = forward_batches(rows, device, t.size), f"trying {_name(t)} on {split}"
+    for chunk in tqdm(batches, desc=about, leave=False, disable=True if join_workers()[0] else None):
+        if time.monotonic() > end:
+            raise TimeoutError
+        yield chunk
