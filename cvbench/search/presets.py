@@ -27,6 +27,9 @@ from ..training.recipe import Recipe, change_recipe
 from ..training.train import train
 
 # %% ../../nbs/search/02_presets.ipynb #Choice
+_AnyBackbone = str | os.PathLike | nn.Module | Backbone | None
+
+
 @dataclass(frozen=True)
 class Choice:
     "An adapter with its recipe, and the reason for them"
@@ -56,13 +59,18 @@ def list_choices(
     last = Choice(LoRA(blocks=1), Recipe(epochs=epochs), "LoRA in the last block, the others kept")
     return [*([deep] if is_small(backbone) or not backbone.pretrained else []), late, half, last, probe]
 
+# %% ../../nbs/search/02_presets.ipynb #estimate
+def _estimate(ds, choice: Choice, device: str | None) -> Estimate:
+    found = estimate(create_model(choice.backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
+    return replace(found, seconds=agree_on(found.seconds))
+
+
+def _open(backbone: Any, seed: int) -> Backbone:
+    return backbone if isinstance(backbone, Backbone) else create_backbone(backbone, seed=seed)
+
 # %% ../../nbs/search/02_presets.ipynb #adapt
 def adapt(
-    backbone: str
-    | os.PathLike
-    | nn.Module
-    | Backbone
-    | None,  # Anything `create_backbone` takes; None for the one in the settings
+    backbone: _AnyBackbone,  # Anything `create_backbone` takes; None for the one in the settings
     ds,  # Data set with the splits train and, if possible, val
     *,
     budget: float | str | None = None,  # Seconds, or a text such as 90s, 2min or 1.5h; no limit by default
@@ -84,11 +92,7 @@ def adapt(
 
 # %% ../../nbs/search/02_presets.ipynb #choose
 def choose(
-    backbone: str
-    | os.PathLike
-    | nn.Module
-    | Backbone
-    | None,  # Anything `create_backbone` takes; None for the one in the settings
+    backbone: _AnyBackbone,  # Anything `create_backbone` takes; None for the one in the settings
     ds,
     *,
     budget: float | str | None = None,  # As for `adapt`
@@ -101,33 +105,32 @@ def choose(
 ) -> Choice:
     "Return what `adapt` would do with the same arguments"
     limit, backbone = None if budget is None else read_duration(budget), _open(backbone, seed)
-    choices = list_choices(backbone, ds.splits.get("train", 0))
-    if adapter is not None:
-        choices = [Choice(adapter, choices[0].recipe, f"{adapter}, as asked for")]
-    choices = [replace(c, recipe=change_recipe(c.recipe, seed=seed, **changes)) for c in choices]
-    choices = [
-        c for i, c in enumerate(choices) if (c.adapter, c.recipe) not in [(d.adapter, d.recipe) for d in choices[:i]]
-    ]
-    if framing not in ("auto", "own"):
-        raise ValueError(f"The 'framing' parameter of adapt must be one of auto, own. Got {framing!r} instead.")
-    start, share = time.monotonic(), math.inf if limit is None else limit / 10
-    framed = Framing(backbone)
-    if framing == "auto":
-        first = choices[0]
-        framed = choose_framing(backbone, ds, first.adapter, first.recipe, device=device, seconds=share)
-    choices = [replace(c, backbone=framed.backbone, why="; ".join(filter(None, (c.why, framed.why)))) for c in choices]
+    choices = _list_recipes(backbone, ds, adapter, changes | {"seed": seed})
+    start = time.monotonic()
+    choices = _frame(backbone, ds, choices, framing, device, math.inf if limit is None else limit / 10)
     if limit is None:
         return replace(choices[0], estimate=_estimate(ds, choices[0], device)) if measure else choices[0]
     return _fit(ds, choices, limit - agree_on(time.monotonic() - start), limit, device)
 
-# %% ../../nbs/search/02_presets.ipynb #estimate
-def _estimate(ds, choice: Choice, device: str | None) -> Estimate:
-    found = estimate(create_model(choice.backbone, ds, adapter=choice.adapter), ds, choice.recipe, device=device)
-    return replace(found, seconds=agree_on(found.seconds))
+# %% ../../nbs/search/02_presets.ipynb #list-recipes
+def _list_recipes(backbone: Backbone, ds, adapter: Adapter | None, changes: dict[str, Any]) -> list[Choice]:
+    "The presets with another adapter or other fields of the recipe, each once"
+    choices = list_choices(backbone, ds.splits.get("train", 0))
+    if adapter is not None:
+        choices = [Choice(adapter, choices[0].recipe, f"{adapter}, as asked for")]
+    choices = [replace(c, recipe=change_recipe(c.recipe, **changes)) for c in choices]
+    pairs = [(c.adapter, c.recipe) for c in choices]
+    return [c for i, c in enumerate(choices) if pairs.index(pairs[i]) == i]
 
-# %% ../../nbs/search/02_presets.ipynb #open
-def _open(backbone: Any, seed: int) -> Backbone:
-    return backbone if isinstance(backbone, Backbone) else create_backbone(backbone, seed=seed)
+# %% ../../nbs/search/02_presets.ipynb #frame
+def _frame(backbone: Backbone, ds, choices: list[Choice], framing: str, device: str | None, seconds: float) -> list:
+    "The choices with the resize mode that suits the data"
+    if framing not in ("auto", "own"):
+        raise ValueError(f"The 'framing' parameter of adapt must be one of auto, own. Got {framing!r} instead.")
+    framed, first = Framing(backbone), choices[0]
+    if framing == "auto":
+        framed = choose_framing(backbone, ds, first.adapter, first.recipe, device=device, seconds=seconds)
+    return [replace(c, backbone=framed.backbone, why="; ".join(filter(None, (c.why, framed.why)))) for c in choices]
 
 # %% ../../nbs/search/02_presets.ipynb #fit
 def _fit(ds, choices: list[Choice], left: float, limit: float, device: str | None) -> Choice:
@@ -143,10 +146,10 @@ def _fit(ds, choices: list[Choice], left: float, limit: float, device: str | Non
         least, why=f"{least.why}, the cheapest choice; it needs more than the budget of {format_duration(limit)}"
     )
 
-# %% ../../nbs/search/02_presets.ipynb #a2d7187d
+# %% ../../nbs/search/02_presets.ipynb #read-duration
 _UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 
-# %% ../../nbs/search/02_presets.ipynb #read-duration
+
 def read_duration(
     text: float | str,  # Such as 90, 90s, 2min, 1.5h
 ) -> float:  # Seconds
