@@ -64,9 +64,7 @@ def configure(adapter: Adapter, recipe: Recipe, values: dict[str, Any]) -> tuple
     return make_adapter(kind, **{k: v for k, v in options.items() if k in _takes(kind)}), replace(recipe, **own)
 
 # %% ../../nbs/search/03_space.ipynb #make-space
-def make_space(
-    space: dict[str, Any] | None, adapter: Adapter, recipe: Recipe, module: torch.nn.Module
-) -> dict[str, dict]:
+def make_space(space: dict | None, adapter: Adapter, recipe: Recipe, module: torch.nn.Module) -> dict[str, dict]:
     own = describe_adapter(adapter)["kind"]
     space = _default_space(own, recipe, len(find_blocks(module))) if space is None else space
     kinds = space.get("adapter") or [own]
@@ -151,7 +149,6 @@ def draw_values(trial: Any, space: dict[str, dict], base: dict[str, Any], defaul
     for name, spec in sorted(space.items(), key=lambda item: item[0] != "adapter"):
         kind = values["adapter"]
         if name == "adapter" or name in _takes(kind) or name in (_HEAD if adapters[kind] is LinearProbe else _FIELDS):
-            values[name] = (
-                _suggest(trial, name, spec) if not default or holds_value(name, spec, base[name]) else base[name]
-            )
+            own = default and not holds_value(name, spec, base[name])
+            values[name] = base[name] if own else _suggest(trial, name, spec)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k in space}
