@@ -96,7 +96,7 @@ def quiet_optuna() -> Iterator[None]:
     finally:
         optuna.logging.set_verbosity(loud)
 
-
+# %% ../../nbs/search/04_study.ipynb #open-study
 @contextmanager
 def open_study(file: Path, create: bool = False) -> Iterator[Any]:  # an optuna Study
     import optuna
@@ -114,7 +114,7 @@ def open_study(file: Path, create: bool = False) -> Iterator[Any]:  # an optuna 
 
 # %% ../../nbs/search/04_study.ipynb #prepare
 def prepare_study(job: SweepJob) -> None:
-    config = job.config
+    config, base, file = job.config, job.base, job.path / "study.db"
     job.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(job.path / "lock"):
         if not (job.path / "sweep.json").exists():
@@ -124,14 +124,10 @@ def prepare_study(job: SweepJob) -> None:
             raise ValueError(
                 f"the sweep {job.name!r} is there already, with another {', '.join(foreign)}. Pass another name, or the original values."
             )
-        if not (job.path / "study.db").exists():
-            with atomic_path(job.path / "study.db") as new, open_study(new, create=True) as study:
-                first = {
-                    k: label_value(k, job.base[k])
-                    for k, spec in job.space.items()
-                    if k in job.base and holds_value(k, spec, job.base[k])
-                }
-                study.enqueue_trial(first, user_attrs={"trial": 0})
+        if not file.exists():
+            own = [k for k, spec in job.space.items() if k in base and holds_value(k, spec, base[k])]
+            with atomic_path(file) as new, open_study(new, create=True) as study:
+                study.enqueue_trial({k: label_value(k, base[k]) for k in own}, user_attrs={"trial": 0})
 
 # %% ../../nbs/search/04_study.ipynb #slots
 def last_attempts(study: Any) -> dict[int, Any]:
@@ -173,38 +169,45 @@ def _bury(job: SweepJob, study: Any) -> None:
 # %% ../../nbs/search/04_study.ipynb #claim
 def claim_trial(job: SweepJob, study: Any, owner: str) -> tuple[Any, dict[str, Any]] | None:
     "The next trial and its values, or None if all are done or taken by other processes"
-    import optuna
-
     with hold_lock(job.path / "lock"):
         _bury(job, study)
-        slots = last_attempts(study)
-        slot = next((s for s, t in sorted(slots.items()) if t.state.name == "WAITING"), len(slots))
-        if slot >= max(job.trials, 1) and slot not in slots:
+        if (drawn := _draw_trial(job, study)) is None:
             return None
-        seed = int(fingerprint(job.seed, slot, length=8), 16)
-        study.sampler = optuna.samplers.TPESampler(n_startup_trials=max(4, job.trials // 4), seed=seed)
-        trial = study.ask()
-        values = draw_values(trial, job.space, job.base, slot == 0)
-        seen = [t.user_attrs["values"] for t in slots.values() if "values" in t.user_attrs]
-        if slot not in slots and values in seen:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            if (params := _draw_unseen(job, seen, seed)) is None:
-                return None
-            study.enqueue_trial(params, user_attrs={"trial": slot})
-            trial = study.ask()
-            values = draw_values(trial, job.space, job.base, False)
+        slot, trial, values = drawn
         for key, value in {"trial": slot, "values": values, "owner": owner}.items():
             trial.set_user_attr(key, value)
         for step, value in trial.user_attrs.get("reports", []):
             trial.report(value, step)
     return trial, values
 
+# %% ../../nbs/search/04_study.ipynb #draw-trial
+def _draw_trial(job: SweepJob, study: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    import optuna
+
+    slots = last_attempts(study)
+    slot = next((s for s, t in sorted(slots.items()) if t.state.name == "WAITING"), len(slots))
+    if slot >= max(job.trials, 1) and slot not in slots:
+        return None
+    seed = int(fingerprint(job.seed, slot, length=8), 16)
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=max(4, job.trials // 4), seed=seed)
+    trial = study.ask()
+    values = draw_values(trial, job.space, job.base, slot == 0)
+    seen = [t.user_attrs["values"] for t in slots.values() if "values" in t.user_attrs]
+    if slot not in slots and values in seen:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        if (params := _draw_unseen(job.space, job.base, seen, seed)) is None:
+            return None
+        study.enqueue_trial(params, user_attrs={"trial": slot})
+        trial = study.ask()
+        values = draw_values(trial, job.space, job.base, False)
+    return slot, trial, values
+
 # %% ../../nbs/search/04_study.ipynb #draw-unseen
-def _draw_unseen(job: SweepJob, seen: list[dict], seed: int) -> dict[str, Any] | None:
+def _draw_unseen(space: dict[str, dict], base: dict[str, Any], seen: list[dict], seed: int) -> dict[str, Any] | None:
     "Parameters of random values that were not tried yet; None if there seem to be none left"
     import optuna
 
     with quiet_optuna():
         draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))  # In memory
     trials = (draws.ask() for _ in range(5000))
-    return next((t.params for t in trials if draw_values(t, job.space, job.base, False) not in seen), None)
+    return next((t.params for t in trials if draw_values(t, space, base, False) not in seen), None)
