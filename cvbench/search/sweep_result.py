@@ -54,28 +54,29 @@ def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, Any]:
     }
 
 # %% ../../nbs/search/05_sweep_result.ipynb #make-table
+_RESULTS = ["val_accuracy", "low", "high", "trainable", "seconds", "epochs", "run", "problem"]
+
+
 def _make_table(study: Any, path: Path) -> pd.DataFrame:
-    rows = []
-    for slot, t in sorted(last_attempts(study).items()):
-        facts = t.user_attrs
-        run = facts.get("run") or next((p.name for p in reversed(find_run_folders(path, slot))), "")
-        seen = dict(facts.get("reports", [])) | t.intermediate_values
-        row = {"trial": slot, "state": {"FAIL": "failed"}.get(t.state.name, t.state.name.lower())}
-        row |= {k: label_value(k, v) for k, v in facts.get("values", {}).items()}
-        row["val_accuracy"] = t.value if t.state.name == "COMPLETE" else seen[max(seen)] if seen else math.nan
-        row["low"], row["high"] = (
-            _mean_interval(_right(path.parents[1] / "runs" / run))
-            if t.state.name == "COMPLETE"
-            else (math.nan, math.nan)
-        )
-        row |= {k: facts.get(k, math.nan) for k in ("trainable", "seconds")}
-        row["epochs"] = facts.get("epochs", max(seen, default=0))
-        rows.append(row | {"run": run, "problem": facts.get("error", "")})
-    last = ["val_accuracy", "low", "high", "trainable", "seconds", "epochs", "run", "problem"]
-    names = [*dict.fromkeys(k for row in rows for k in row if k not in last), *last]
+    rows = [_make_row(slot, t, path) for slot, t in sorted(last_attempts(study).items())]
+    names = [*dict.fromkeys(k for row in rows for k in row if k not in _RESULTS), *_RESULTS]
     columns = {k: [row.get(k) for row in rows] for k in names}
     table = pd.DataFrame({k: pd.Series(v, dtype=object if None in v else None) for k, v in columns.items()})
     return table.astype({"trainable": "Int64"})
+
+# %% ../../nbs/search/05_sweep_result.ipynb #make-row
+def _make_row(slot: int, t: Any, path: Path) -> dict[str, Any]:
+    facts, complete = t.user_attrs, t.state.name == "COMPLETE"
+    run = facts.get("run") or next((p.name for p in reversed(find_run_folders(path, slot))), "")
+    seen = dict(facts.get("reports", [])) | t.intermediate_values
+    row = {"trial": slot, "state": {"FAIL": "failed"}.get(t.state.name, t.state.name.lower())}
+    row |= {k: label_value(k, v) for k, v in facts.get("values", {}).items()}
+    row["val_accuracy"] = t.value if complete else seen[max(seen)] if seen else math.nan
+    interval = _mean_interval(_right(path.parents[1] / "runs" / run)) if complete else (math.nan, math.nan)
+    row |= dict(zip(("low", "high"), interval, strict=True))
+    row |= {k: facts.get(k, math.nan) for k in ("trainable", "seconds")}
+    row["epochs"] = facts.get("epochs", max(seen, default=0))
+    return row | {"run": run, "problem": facts.get("error", "")}
 
 # %% ../../nbs/search/05_sweep_result.ipynb #right
 def _right(run: Path) -> np.ndarray:
@@ -160,37 +161,29 @@ def _describe(sweep: "Sweep") -> str:
     head = f"{len(t)} trials{f' ({counts})' if counts else ''} on {sweep.config['data']}. "
     if not (t.state == "complete").any():
         return head + "None is complete: call sweep again to resume."
-    best, c = sweep.best_row, sweep.comparison
+    best = sweep.best_row
     told = ", ".join(
         f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={label_value(k, v)}" for k, v in sweep.best.items()
     )
     head += f"Best is {'the default' if best.trial == 0 else f'trial {best.trial}'} ({told}) with {best.val_accuracy:.3f} [{best.low:.3f}, {best.high:.3f}] on the validation images"
-    if c is None:
-        return head + (
-            ". No other trial is better."
-            if best.trial == 0
-            else "; the default did not finish, so they cannot be compared."
-        )
-    head += (
-        f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({c['test']} p = {c['p']:.2g}); "
-        "interval and p allow for the best being picked among all trials. "
-    )
-    if sweep.differs_by_seed_alone:
-        return (
-            head
-            + "Warning: they differ in the seed alone, so any difference is the luck of one training, not a better setting. "
-            "Keep the default; if seeds differ this much, train longer or at a lower learning rate."
-        )
-    if sweep.beats_default:
-        return (
-            head
-            + "It is better than the default by more than noise of the images; each was trained once, so another seed may give another result. "
-            "Its own accuracy is too high, because it was chosen for it: confirm it on the test images."
-        )
-    return (
-        head
-        + "Warning: that is within the noise of picking the best of many. Keep the default, or decide with more validation images."
-    )
+    return head + _describe_verdict(sweep)
+
+# %% ../../nbs/search/05_sweep_result.ipynb #describe-verdict
+_LUCK = """Warning: they differ in the seed alone, so any difference is the luck of one training, not a better setting. \
+Keep the default; if seeds differ this much, train longer or at a lower learning rate."""
+_BETTER = """It is better than the default by more than noise of the images; each was trained once, so another seed may \
+give another result. Its own accuracy is too high, because it was chosen for it: confirm it on the test images."""
+_NOISE = """Warning: that is within the noise of picking the best of many. Keep the default, or decide with more \
+validation images."""
+
+
+def _describe_verdict(sweep: "Sweep") -> str:
+    if (c := sweep.comparison) is None:
+        default = sweep.best_row.trial == 0
+        return ". No other trial is better." if default else "; the default did not finish, so they cannot be compared."
+    found = f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({c['test']} p = {c['p']:.2g}); "
+    verdict = _LUCK if sweep.differs_by_seed_alone else _BETTER if sweep.beats_default else _NOISE
+    return f"{found}interval and p allow for the best being picked among all trials. {verdict}"
 
 # %% ../../nbs/search/05_sweep_result.ipynb #show-table
 def _show_table(sweep: "Sweep") -> pd.DataFrame:
