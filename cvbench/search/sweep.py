@@ -22,6 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core.files import check_name, fingerprint
+from ..core.runs import Run
 from ..core.settings import load_settings
 from ..model.adapters import Adapter, LoRA
 from ..model.backbones import Backbone, create_backbone
@@ -48,11 +49,9 @@ def _make_pruner(kind: str, trials: int) -> Any:
 
     if kind == "median":
         return pruners.MedianPruner(n_startup_trials=max(2, trials // 4), n_warmup_steps=1)
-    return (
-        pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-        if kind == "halving"
-        else pruners.NopPruner()
-    )
+    if kind == "halving":
+        return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    return pruners.NopPruner()
 
 # %% ../../nbs/search/06_sweep.ipynb #watch
 def _watch(job: SweepJob, trial: Any, epochs: int) -> Callable[[dict], None]:
@@ -82,13 +81,7 @@ def _run_trial(job: SweepJob, study: Any, trial: Any, values: dict[str, Any]) ->
     state, slot, start = optuna.trial.TrialState, trial.user_attrs["trial"], time.perf_counter()
     facts: dict[str, Any] = {}
     try:
-        adapter, recipe = configure(job.adapter, job.recipe, values)
-        model = create_model(job.backbone, job.ds, adapter=adapter, seed=recipe.seed)
-        facts["trainable"] = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
-        run = train(
-            model, job.ds, recipe, name=f"{job.name}-{slot:03d}", device=job.device, tracker=job.tracker,
-            group=job.name, on_epoch=_watch(job, trial, recipe.epochs), quiet=True,
-        )  # fmt: skip
+        run = _train(job, trial, values, facts)
     except optuna.TrialPruned:
         _tell(job, study, trial, facts | {"seconds": time.perf_counter() - start}, state=state.PRUNED)
         for old in find_run_folders(job.path, slot):
@@ -96,17 +89,24 @@ def _run_trial(job: SweepJob, study: Any, trial: Any, values: dict[str, Any]) ->
     except (ValueError, ArithmeticError, RuntimeError) as e:
         if slot == 0:
             raise
-        _tell(
-            job, study, trial, facts | {"error": f"{e}"[:500], "seconds": time.perf_counter() - start}, state=state.FAIL
-        )
+        facts |= {"error": f"{e}"[:500], "seconds": time.perf_counter() - start}
+        _tell(job, study, trial, facts, state=state.FAIL)
     else:
         facts |= {"run": run.id, "seconds": run.summary["seconds"], "epochs": run.summary["epochs"]}
         _tell(job, study, trial, facts, run.summary["val_accuracy"])
 
+# %% ../../nbs/search/06_sweep.ipynb #train-one
+def _train(job: SweepJob, trial: Any, values: dict[str, Any], facts: dict[str, Any]) -> Run:
+    adapter, recipe = configure(job.adapter, job.recipe, values)
+    model = create_model(job.backbone, job.ds, adapter=adapter, seed=recipe.seed)
+    facts["trainable"] = sum(p.numel() for p in model.net.parameters() if p.requires_grad)
+    return train(
+        model, job.ds, recipe, name=f"{job.name}-{trial.user_attrs['trial']:03d}", device=job.device, tracker=job.tracker,
+        group=job.name, on_epoch=_watch(job, trial, recipe.epochs), quiet=True,
+    )  # fmt: skip
+
 # %% ../../nbs/search/06_sweep.ipynb #tell
-def _tell(
-    job: SweepJob, study: Any, trial: Any, facts: dict[str, Any], value: float | None = None, state: Any = None
-) -> None:
+def _tell(job: SweepJob, study: Any, trial: Any, facts: dict, value: float | None = None, state: Any = None) -> None:
     with hold_lock(job.path / "lock"):
         for key, fact in facts.items():
             trial.set_user_attr(key, fact)
@@ -128,14 +128,23 @@ def _run_trials(job: SweepJob, refresh: Callable[[dict], None] = lambda slots: N
             try:
                 _run_trial(job, study, trial, values)
             except BaseException:
-                with hold_lock(job.path / "lock"):
-                    frozen = study.get_trials(deepcopy=False)[trial.number]
-                    requeue(study, frozen, frozen.user_attrs.get("deaths", 0))
-                    study.tell(trial, state=TrialState.FAIL)
+                _put_back(job, study, trial)
                 raise
             refresh(last_attempts(study))
 
+# %% ../../nbs/search/06_sweep.ipynb #put-back
+def _put_back(job: SweepJob, study: Any, trial: Any) -> None:
+    from optuna.trial import TrialState
+
+    with hold_lock(job.path / "lock"):
+        frozen = study.get_trials(deepcopy=False)[trial.number]
+        requeue(study, frozen, frozen.user_attrs.get("deaths", 0))
+        study.tell(trial, state=TrialState.FAIL)
+
 # %% ../../nbs/search/06_sweep.ipynb #work
+_work_code = "from cvbench.search.sweep import _work; _work()"
+
+
 def _work() -> None:
     "Body of a worker: reads the job from standard input, and exits when the parent process closes it"
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without this handler
@@ -143,37 +152,37 @@ def _work() -> None:
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     _run_trials(job)
 
-# %% ../../nbs/search/06_sweep.ipynb #start-worker
-_work_code = "from cvbench.search.sweep import _work; _work()"
-
 # %% ../../nbs/search/06_sweep.ipynb #start-worker-2
 def _start_worker(job: SweepJob, number: int, workers: int) -> subprocess.Popen:
     gpus = torch.cuda.device_count() if (job.device or load_settings().device) in ("auto", "cuda") else 0
     if gpus > 1:
         job = replace(job, device=f"cuda:{number % gpus}")
-    try:
-        payload = pickle.dumps(job)
-    except (pickle.PicklingError, AttributeError, TypeError) as e:
-        raise ValueError(
-            f"the backbone cannot be handed to another process ({e}). Pass workers=1, or a backbone by name."
-        ) from e
-    share = str(max(1, torch.get_num_threads() // workers))
-    env = os.environ | {
-        "OMP_NUM_THREADS": share,
-        "CVBENCH_WORKERS": share,
-        "CVBENCH_STORE": str(job.path.parents[1]),
-        "TQDM_DISABLE": "1",
-    }
-    env["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    payload, command = _pickle_job(job), [sys.executable, "-c", _work_code]
     with open(job.path / f"worker-{number}.log", "wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-c", _work_code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=_make_environment(job, workers)
         )
     assert worker.stdin
     with suppress(BrokenPipeError):  # the loop that waits for the worker sees that it ended
         worker.stdin.write(payload)
         worker.stdin.flush()
     return worker
+
+# %% ../../nbs/search/06_sweep.ipynb #pickle-job
+def _pickle_job(job: SweepJob) -> bytes:
+    try:
+        return pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as e:
+        raise ValueError(
+            f"the backbone cannot be handed to another process ({e}). Pass workers=1, or a backbone by name."
+        ) from e
+
+
+def _make_environment(job: SweepJob, workers: int) -> dict[str, str]:
+    share = str(max(1, torch.get_num_threads() // workers))
+    own = {"OMP_NUM_THREADS": share, "CVBENCH_WORKERS": share, "CVBENCH_STORE": str(job.path.parents[1])}
+    path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    return os.environ | own | {"TQDM_DISABLE": "1", "PYTHONPATH": path}
 
 # %% ../../nbs/search/06_sweep.ipynb #run-workers
 def _run_workers(job: SweepJob, workers: int, refresh: Callable[[dict], None]) -> None:
@@ -193,21 +202,25 @@ def _run_workers(job: SweepJob, workers: int, refresh: Callable[[dict], None]) -
                         raise RuntimeError(_explain_death(job, i, worker.returncode))
             refresh(last_attempts(study))
     finally:
-        for worker in running.values():
-            worker.send_signal(signal.SIGINT)  # so that it puts its trial back in the queue
-        for worker in running.values():
-            with suppress(subprocess.TimeoutExpired):
-                worker.wait(5)
-            worker.kill()
-            _release(worker)
+        _stop(list(running.values()))
 
 # %% ../../nbs/search/06_sweep.ipynb #release
+def _stop(running: list[subprocess.Popen]) -> None:
+    for worker in running:
+        worker.send_signal(signal.SIGINT)  # so that it puts its trial back in the queue
+    for worker in running:
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(5)
+        worker.kill()
+        _release(worker)
+
+
 def _release(worker: subprocess.Popen) -> None:
     assert worker.stdin
     worker.stdin.close()
     worker.wait()
 
-
+# %% ../../nbs/search/06_sweep.ipynb #explain-death
 def _explain_death(job: SweepJob, number: int, code: int) -> str:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
     log = job.path / f"worker-{number}.log"
@@ -224,8 +237,7 @@ def sweep(
     epochs: int | None = None,  # Epochs of each trial; from the recipe by default
     adapter: Adapter = LoRA(),  # Adapter of the default; also gives the values that the space does not vary
     recipe: Recipe = Recipe(),  # Recipe of the default; also gives the values that the space does not vary
-    name: str
-    | None = None,  # Folder in the store's sweeps/; reuse a name to resume; by default the data set and a fingerprint of all inputs
+    name: str | None = None,  # Reuse a name to resume; by default the data set and a fingerprint of all inputs
     workers: int = 1,  # Number of parallel processes
     seed: int = 0,  # Seed of the draws
     pruner: str = "median",  # median, halving or none
@@ -233,6 +245,22 @@ def sweep(
     tracker: str | None = None,  # As for `train`; all runs of a sweep share one group
 ) -> Sweep:
     "Try many recipes and adapters, starting with the default, and say whether any is better"
+    _check_arguments(ds, trials, workers, name, pruner)
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    encoder = backbone if isinstance(backbone, Backbone) else create_backbone(backbone)
+    made = make_space(space, adapter, recipe, encoder.module)
+    store = load_settings().store.resolve() / "sweeps"
+    job = SweepJob(name or "", store, encoder, ds, made, adapter, recipe, trials, seed, pruner, device, tracker)
+    name = name or f"{ds.name[:60]}-{fingerprint(job.config, length=8)}"
+    job = replace(job, name=name, path=store / name)
+    prepare_study(job)
+    with tqdm(total=trials, desc=name, unit="trial", disable=None) as bar:
+        refresh = _make_refresh(bar)
+        _run_trials(job, refresh) if workers == 1 else _run_workers(job, workers, refresh)
+    return load_sweep(name)
+
+# %% ../../nbs/search/06_sweep.ipynb #check-arguments
+def _check_arguments(ds, trials: int, workers: int, name: str | None, pruner: str) -> None:
     if pruner not in ("median", "halving", "none"):
         raise ValueError(
             f"The 'pruner' parameter of sweep must be one of median, halving, none. Got {pruner!r} instead."
@@ -248,18 +276,6 @@ def sweep(
         raise ValueError(
             f"the name of a sweep of {trials} trials must have {most} characters or fewer, because the names of its runs begin with it. Got {len(name or '')}."
         )
-    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    encoder = backbone if isinstance(backbone, Backbone) else create_backbone(backbone)
-    made = make_space(space, adapter, recipe, encoder.module)
-    store = load_settings().store.resolve() / "sweeps"
-    job = SweepJob(name or "", store, encoder, ds, made, adapter, recipe, trials, seed, pruner, device, tracker)
-    name = name or f"{ds.name[:60]}-{fingerprint(job.config, length=8)}"
-    job = replace(job, name=name, path=store / name)
-    prepare_study(job)
-    with tqdm(total=trials, desc=name, unit="trial", disable=None) as bar:
-        refresh = _make_refresh(bar)
-        _run_trials(job, refresh) if workers == 1 else _run_workers(job, workers, refresh)
-    return load_sweep(name)
 
 # %% ../../nbs/search/06_sweep.ipynb #make-refresh
 def _make_refresh(bar: tqdm) -> Callable[[dict], None]:
