@@ -45,9 +45,7 @@ def _make_picture(width: float, height: float, panels: int = 1) -> tuple[_Pictur
     return picture, axes
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #plot-importance
-def plot_importance(
-    sweep: Sweep,
-) -> Figure:
+def plot_importance(sweep: Sweep) -> Figure:
     "How much each parameter mattered, from the complete trials"
     picture, (ax,) = _make_picture(6, 0.6 + 0.4 * max(2, len(sweep.names)))
     shares = _weigh(sweep)
@@ -69,13 +67,21 @@ def plot_importance(
 def _weigh(sweep: Sweep) -> dict[str, float] | str:
     import optuna
 
-    done, base = sweep.table[sweep.table.state == "complete"], sweep.config["recipe"] | sweep.config["adapter"]
+    done = sweep.table[sweep.table.state == "complete"]
     if len(done) < 3:
-        return (
-            f"Importance needs at least three complete trials; there {'is' if len(done) == 1 else 'are'} {len(done)}."
-        )
+        there = f"there {'is' if len(done) == 1 else 'are'} {len(done)}"
+        return f"Importance needs at least three complete trials; {there}."
     if done.val_accuracy.min() == done.val_accuracy.max():
         return "All complete trials have the same accuracy, so nothing mattered."
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(_make_study(sweep, done), evaluator=evaluator)
+
+# %% ../../nbs/search/07_sweep_plots.ipynb #make-study
+def _make_study(sweep: Sweep, done: Any) -> Any:
+    "A study in memory in which all complete trials have all parameters, because fANOVA leaves out the others"
+    import optuna
+
+    base = sweep.config["recipe"] | sweep.config["adapter"]
     columns = {
         n: _fill(n, done[n].tolist(), spec, base.get(n, base["kind"]))
         for n, spec in sweep.config["space"].items()
@@ -86,7 +92,7 @@ def _weigh(sweep: Sweep) -> dict[str, float] | str:
     for i, value in enumerate(done.val_accuracy):
         params, kinds = {n: v[i] for n, (v, _) in columns.items()}, {n: kind for n, (_, kind) in columns.items()}
         study.add_trial(optuna.create_trial(params=params, distributions=kinds, value=value))
-    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+    return study
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #fill
 def _fill(name: str, values: list, spec: dict[str, Any], base: Any) -> tuple[list, Any]:
@@ -101,30 +107,34 @@ def _fill(name: str, values: list, spec: dict[str, Any], base: Any) -> tuple[lis
     return values, kind(min(spec["low"], *values), max(spec["high"], *values), log=spec["log"] and min(values) > 0)
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #plot-parallel
-def plot_parallel(
-    sweep: Sweep,
-) -> Figure:
+def plot_parallel(sweep: Sweep) -> Figure:
     "Parallel coordinates: the values of each trial and the accuracy they led to"
     t = sweep.table[sweep.table.val_accuracy.notna()]
     picture, (ax,) = _make_picture(2 + 1.5 * (len(sweep.names) + 1), 3.4)
     columns = {n: _place(n, t[n].tolist(), sweep.config["space"][n]) for n in sweep.names}
     columns["val_accuracy"] = _place("val_accuracy", t.val_accuracy.tolist(), {"log": False})
-    for i, (_, ticks) in enumerate(columns.values()):
-        ax.axvline(i, color=_GREY, lw=0.8)
-        for y, text in ticks:
-            ax.annotate(text, (i, y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center",
-                        bbox={"fc": "white", "ec": "none", "pad": 1, "alpha": 0.8}, zorder=4)  # fmt: skip
+    _draw_axes(ax, {n: ticks for n, (_, ticks) in columns.items()})
     heights = np.array([places for places, _ in columns.values()]).T  # (trials, columns)
     best = sweep.best_row.trial if (t.state == "complete").any() else -1
-    for line, trial, state, y in zip(heights, t.trial, t.state, heights[:, -1], strict=True):
-        colour = _ORANGE if trial == best else _BLUE
-        ax.plot(line, color=colour, lw=2 if trial in (best, 0) else 1, ls="--" if trial == 0 else "-",
-                alpha=1 if trial in (best, 0) else 0.25 + 0.6 * y if state == "complete" else 0.2, zorder=3 if trial in (best, 0) else 2)  # fmt: skip
+    for line, trial, state in zip(heights, t.trial, t.state, strict=True):
+        marked, faint = trial in (best, 0), 0.25 + 0.6 * line[-1] if state == "complete" else 0.2
+        width, alpha, order = (2, 1, 3) if marked else (1, faint, 2)
+        colour, style = _ORANGE if trial == best else _BLUE, "--" if trial == 0 else "-"
+        ax.plot(line, color=colour, lw=width, ls=style, alpha=alpha, zorder=order)
+    return picture
+
+# %% ../../nbs/search/07_sweep_plots.ipynb #draw-axes
+def _draw_axes(ax: Any, columns: dict[str, list[tuple[float, str]]]) -> None:
+    box = {"fc": "white", "ec": "none", "pad": 1, "alpha": 0.8}
+    style = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 8, "va": "center", "bbox": box, "zorder": 4}
+    for i, ticks in enumerate(columns.values()):
+        ax.axvline(i, color=_GREY, lw=0.8)
+        for y, text in ticks:
+            ax.annotate(text, (i, y), **style)
     ax.set_xticks(range(len(columns)), list(columns))
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
     ax.set_xlim(-0.1, len(columns) - 0.5)
-    return picture
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #place
 def _place(name: str, values: list, spec: dict[str, Any]) -> tuple[list[float], list[tuple[float, str]]]:
@@ -144,39 +154,12 @@ def _place(name: str, values: list, spec: dict[str, Any]) -> tuple[list[float], 
     return [-0.12 if v is None else heights[v] for v in values], ticks + absent
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #plot-tradeoff
-def plot_tradeoff(
-    sweep: Sweep,
-) -> Figure:
+def plot_tradeoff(sweep: Sweep) -> Figure:
     "Validation accuracy with its interval against trained parameters and seconds, Pareto points joined"
     picture, axes = _make_picture(9, 3.6, 2)
     t = sweep.table[sweep.table.state == "complete"]
     for ax, cost in zip(axes, ("trainable", "seconds"), strict=True):
-        x = t[cost].astype(float)
-        ax.errorbar(
-            x,
-            t.val_accuracy,
-            [t.val_accuracy - t.low, t.high - t.val_accuracy],
-            fmt="o",
-            color=_BLUE,
-            ecolor="#c3cad3",
-            ms=5,
-            zorder=2,
-        )
-        front = t.assign(cost=x)[_find_front(x.to_numpy(), t.val_accuracy.to_numpy())].sort_values("cost")
-        ax.plot(front.cost, front.val_accuracy, "o-", color=_ORANGE, ms=7, zorder=3, label="none is cheaper and better")
-        default = t[t.trial == 0]
-        ax.plot(
-            default[cost].astype(float),
-            default.val_accuracy,
-            "s",
-            mfc="none",
-            mec="black",
-            ms=11,
-            zorder=4,
-            label="default",
-        )
-        for r in front.itertuples():
-            ax.annotate(str(r.trial), (r.cost, r.val_accuracy), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        _draw_costs(ax, t.assign(cost=t[cost].astype(float)))
         ax.set_xlabel({"trainable": "trained parameters", "seconds": "seconds"}[cost])
     if len(t) and t.trainable.max() >= 20 * t.trainable.min():
         axes[0].set_xscale("log")
@@ -186,15 +169,24 @@ def plot_tradeoff(
     axes[1].legend(frameon=False, fontsize=8, loc="lower right")
     return picture
 
+# %% ../../nbs/search/07_sweep_plots.ipynb #draw-costs
+def _draw_costs(ax: Any, t: Any) -> None:
+    reach = [t.val_accuracy - t.low, t.high - t.val_accuracy]
+    ax.errorbar(t.cost, t.val_accuracy, reach, fmt="o", color=_BLUE, ecolor="#c3cad3", ms=5, zorder=2)
+    front = t[_find_front(t.cost.to_numpy(), t.val_accuracy.to_numpy())].sort_values("cost")
+    ax.plot(front.cost, front.val_accuracy, "o-", color=_ORANGE, ms=7, zorder=3, label="none is cheaper and better")
+    default, square = t[t.trial == 0], {"mfc": "none", "mec": "black", "ms": 11}
+    ax.plot(default.cost, default.val_accuracy, "s", **square, zorder=4, label="default")
+    for r in front.itertuples():
+        ax.annotate(str(r.trial), (r.cost, r.val_accuracy), xytext=(6, 5), textcoords="offset points", fontsize=8)
+
 # %% ../../nbs/search/07_sweep_plots.ipynb #find-front
 def _find_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:  # (n,) bool
     better = (cost[:, None] >= cost) & (gain[:, None] <= gain) & ((cost[:, None] > cost) | (gain[:, None] < gain))
     return np.logical_not(better.any(1))
 
 # %% ../../nbs/search/07_sweep_plots.ipynb #write-page
-def write_page(
-    sweep: Sweep,
-) -> Path:  # sweep.html in the sweep's folder
+def write_page(sweep: Sweep) -> Path:  # sweep.html in the sweep's folder
     "Write the summary, the table and the figures to one HTML file"
     pictures = "".join(
         f'<figure><img alt="{plot.__doc__}" src="data:image/png;base64,{base64.b64encode(_draw_png(plot(sweep))).decode()}"></figure>'
