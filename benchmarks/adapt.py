@@ -125,7 +125,7 @@ def run_cvbench(job: dict) -> dict:
         lora = LoRA(r=job["r"], blocks=job["blocks"], targets="attention")
         adapter, why = lora if job["blocks"] else LinearProbe(), "as the others"
         same = {k: job[k] for k in ("epochs", "lr", "weight_decay", "warmup", "augment", "views", "seed")}
-        recipe = Recipe(**same, batch_size=job["batch"], head_start=False, precision=precision)
+        recipe = Recipe(**same, batch_size=job["batch"], probe_init=False, precision=precision)
     model = create_model(backbone, ds, adapter=adapter, seed=job["seed"])
     run = train(model, ds, recipe, on_epoch=on_epoch, tracker="off")
     out = {"seconds": time.perf_counter() - start, "epochs": epochs, "cache": run.summary.get("cache"), "why": why}
@@ -153,7 +153,7 @@ def run_cvbench_sweep(job: dict) -> dict:
     found = sweep(
         open_backbone(job["backbone"]), checkout(job["ref"]), space, trials=job["trials"], seed=job["seed"],
         adapter=LoRA(r=job["r"], blocks=job["blocks"], targets="attention"), pruner="median", tracker="off",
-        recipe=Recipe(**same, batch_size=job["batch"], precision=precision, head_start=False),
+        recipe=Recipe(**same, batch_size=job["batch"], precision=precision, probe_init=False),
     )  # fmt: skip
     seconds = time.perf_counter() - start
     trials = found.table[["blocks", "r", "lr", "epochs", "state"]].to_dict("records")

@@ -1,10 +1,10 @@
 """Compare `adapt` with and without one of its defaults: accuracy of both, on the same images and in the same order.
 
-    python benchmarks/defaults.py [average framing] [--sets clothing_small magnetic_tile] [--draws 5] [--images 300]
+    python benchmarks/defaults.py [average resize_mode] [--sets clothing_small magnetic_tile] [--draws 5] [--images 300]
                                   [--backbones deit_tiny_clipped pocket_vit] [--save benchmarks/defaults.json]
 
 average   average of the weights, or the last weights
-framing   resize mode chosen by validation, or the backbone's own
+resize_mode   resize mode chosen by validation, or the backbone's own
 
 Each draw makes a new split of a set: --images training photos of clothing_small, half as many for val and the rest of 1,000
 for test; magnetic_tile is split by physical tile. Differences are paired by draw, with Student's 95 % intervals over draws.
@@ -40,7 +40,10 @@ def draw(name: str, folder: Path, images: int, seed: int):
     return commit([replace(photos[k], split=s) for k, s in zip(order, splits, strict=True)], f"{name}-{seed}")
 
 
-WITHOUT = {"average": {"average": 0.0}, "framing": {"framing": "own"}}  # Options of `adapt` that turn a default off
+WITHOUT = {
+    "average": {"average": 0.0},
+    "resize_mode": {"resize_mode": "own"},
+}  # Options of `adapt` that turn a default off
 
 
 def train_one(ds, backbone: str, seed: int, **changes) -> dict:

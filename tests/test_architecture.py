@@ -183,8 +183,25 @@ def test_every_room_teaches_what_it_exports():
         )
     every = sorted(n for r in rows for n in r["exports"])
     files, lines, lessons = (sum(r[k] for r in rows) for k in ("files", "lines", "lessons"))
-    print(f"{'all':12}{files:6}{lines:7}{'':9}{every[int(0.9 * len(every))]:12}{lessons / len(every):20.2f}")
-    assert every[int(0.9 * len(every))] <= 35 and lessons / len(every) >= 1 / 3
+    p90 = every[int(0.9 * len(every))]
+    print(f"{'all':12}{files:6}{lines:7}{'':9}{p90:12}{lessons / len(every):20.2f}")
+    assert p90 <= 20 and lessons / len(every) >= 1 / 2
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_only_a_class_takes_more_than_forty_lines(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        code = _source(cell).strip()
+        if cell["cell_type"] == "code" and code.startswith("#| export"):
+            assert code.count("\n") <= 40 or re.search(r"^class ", code, re.M), f"cell {cell['id']}"
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.FunctionDef):
+                    assert (node.end_lineno or 0) - node.lineno < 40, f"{node.name} in cell {cell['id']}"
+
+
+def test_no_file_is_larger_than_25_kb():
+    own = {p.name: p.stat().st_size for p in PACKAGE.rglob("*.py") if p.name not in ("_modidx.py", "_synthesis.py")}
+    assert max(own.values()) <= 25_000, max(own, key=lambda name: own[name])
 
 
 @pytest.mark.parametrize("module", sorted(NUMBERS))

@@ -71,7 +71,7 @@ def test_prediction_equals_the_single_process_and_goes_on_where_it_was(monkeypat
 def test_prefixes_filled_by_two_workers_are_what_training_reads(monkeypatch):
     monkeypatch.setattr(f, "_SHARD", 40)
     ds = digits()
-    same = {"epochs": 2, "views": 2, "precision": "fp32", "head_start": False}
+    same = {"epochs": 2, "views": 2, "precision": "fp32", "probe_init": False}
     alone = train(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="off")
     plan = f.fill_cache(small(ds, LoRA(r=2, blocks=1)), ds, **same, cache="fp32", on="ray")
     work = f.FillShard(small(ds, LoRA(r=2, blocks=1)), ds, Recipe(**same), "float32", "cpu", 40)

@@ -23,10 +23,10 @@ from cvbench.inference.embed import embed
 from cvbench.inference.features import extract_features
 from cvbench.inference.predict import predict
 from cvbench.model.adapters import LinearProbe, LoRA
-from cvbench.model.backbones import Transform, create_backbone, reframe
+from cvbench.model.backbones import Transform, change_transform, create_backbone
 from cvbench.model.models import create_model, load_model, save_model
 from cvbench.search.presets import adapt, choose
-from cvbench.search.resize_mode import choose_framing
+from cvbench.search.resize_mode import choose_resize_mode
 from cvbench.training.distill import distill
 
 
@@ -63,19 +63,19 @@ def pocket():
 
 @pytest.mark.parametrize("multi", [False, True], ids=["one label", "several"])
 def test_what_lies_outside_of_the_middle_brings_the_whole_image_and_what_lies_in_it_does_not(pocket, multi):
-    found = choose_framing(pocket, strips(4, multi=multi))
+    found = choose_resize_mode(pocket, strips(4, multi=multi))
     assert found.backbone.transform == replace(pocket.transform, squash=True, crop=1.0)
     assert found.losses[1] < found.losses[0] / 2
     assert found.why.startswith("the whole image at 96 px (val loss of a head on frozen features ")
-    found = choose_framing(pocket, strips(105, name="middles", multi=multi))
+    found = choose_resize_mode(pocket, strips(105, name="middles", multi=multi))
     assert found.backbone is pocket and found.why.startswith("the middle of the image at 96 px (val loss")
 
 
 def test_the_losses_are_those_of_logistic_regression_on_embeddings(pocket):
     ds = strips(4)
-    found = choose_framing(pocket, ds, LinearProbe())
+    found = choose_resize_mode(pocket, ds, LinearProbe())
     for transform, loss in zip((pocket.transform, found.backbone.transform), found.losses, strict=True):
-        model = create_model(reframe(pocket, transform), ds, adapter=LinearProbe())
+        model = create_model(change_transform(pocket, transform), ds, adapter=LinearProbe())
         x, y = {}, {}
         for s in ("train", "val"):
             part = ds.split(s)
@@ -91,10 +91,10 @@ def test_the_losses_are_those_of_logistic_regression_on_embeddings(pocket):
 
 
 def test_a_small_backbone_sees_more_pixels_only_where_there_are_more(pocket):
-    large = choose_framing(pocket, strips(4, scale=2)).backbone
+    large = choose_resize_mode(pocket, strips(4, scale=2)).backbone
     assert (large.transform.size, large.transform.squash, large.weights_id) == (144, True, pocket.weights_id)
     assert pocket.transform.size == 96 and pocket.module(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
-    assert choose_framing(pocket, strips(4, name="few")).backbone.transform.size == 96
+    assert choose_resize_mode(pocket, strips(4, name="few")).backbone.transform.size == 96
 
 
 def test_nothing_is_tried_where_it_could_decide_nothing(pocket, monkeypatch):
@@ -106,17 +106,17 @@ def test_nothing_is_tried_where_it_could_decide_nothing(pocket, monkeypatch):
         (pocket, commit(list(read_digits())[:60], name="digits")),  # square, and seen whole
         (pocket, strips(4, name="square", size=(96, 96))),
     ):
-        found = choose_framing(backbone, ds)
+        found = choose_resize_mode(backbone, ds)
         assert found.backbone is backbone and found.why == ""
 
 
 def test_without_time_or_labels_to_decide_all_stays_as_it_came(pocket):
-    found = choose_framing(pocket, strips(4), seconds=0)
+    found = choose_resize_mode(pocket, strips(4), seconds=0)
     assert found.backbone is pocket and found.why.endswith("no time to try another resize mode")
     parts = [draw(i, 4) for i in range(60)]
     bare = [replace(s, split="train" if i < 40 else "val") for i, s in enumerate(parts)]
     bare = [s if s.split == "train" else replace(s, target=Target()) for s in bare]
-    assert choose_framing(pocket, commit(bare, name="bare")).backbone is pocket
+    assert choose_resize_mode(pocket, commit(bare, name="bare")).backbone is pocket
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 0], ids=["in time", "late"])
@@ -125,13 +125,13 @@ def test_every_worker_goes_by_the_first_also_one_that_is_late(pocket, monkeypatc
     monkeypatch.setattr(
         "cvbench.search.resize_mode.agree_on", lambda value: asked.append(value) or 1.0
     )  # the first says yes
-    assert choose_framing(pocket, strips(105, name="middles"), seconds=seconds).backbone.transform.squash
+    assert choose_resize_mode(pocket, strips(105, name="middles"), seconds=seconds).backbone.transform.squash
     assert asked == [0.0]
 
 
 def test_a_network_that_takes_one_size_only_sees_the_whole_image_at_it():
     backbone = create_backbone(Own(), transform=Transform(32, 1.0))
-    found = choose_framing(backbone, strips(4, scale=2))
+    found = choose_resize_mode(backbone, strips(4, scale=2))
     assert found.backbone.transform == Transform(32, 1.0, squash=True)
 
 
@@ -164,11 +164,11 @@ def test_adapt_goes_by_it_says_so_and_its_model_is_found_again(pocket, tmp_path)
 
 def test_adapt_can_be_told_to_leave_the_framing_alone(pocket):
     ds = strips(4, n=60)
-    own = choose(pocket, ds, framing="own")
+    own = choose(pocket, ds, resize_mode="own")
     assert own.backbone is pocket and "px" not in own.why
     assert choose(pocket, ds, adapter=LoRA(r=2)).backbone.transform.squash
-    with pytest.raises(ValueError, match="'framing' parameter of adapt must be one of auto, own. Got 'crop'"):
-        choose(pocket, ds, framing="crop")
+    with pytest.raises(ValueError, match="'resize_mode' parameter of adapt must be one of auto, own. Got 'crop'"):
+        choose(pocket, ds, resize_mode="crop")
 
 
 def test_a_student_that_sees_another_part_of_the_image_is_told_of():
@@ -191,7 +191,7 @@ def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_stu
 
     strips(4, n=40)
     assert "the whole image at 96 px (val loss" in ask("adapt", "strips", "--backbone", "pocket_vit", "--estimate")
-    own = ask("adapt", "strips", "--backbone", "pocket_vit", "--adapter", "probe", "--framing", "own")
+    own = ask("adapt", "strips", "--backbone", "pocket_vit", "--adapter", "probe", "--resize-mode", "own")
     assert "whole image" not in own and "middle" not in own
     told = ask("adapt", "strips", "--backbone", "pocket_vit", "--adapter", "probe")
     run = told.split("\n")[-2].split()[0]
@@ -202,7 +202,7 @@ def test_on_the_command_line_the_framing_is_chosen_kept_away_and_handed_to_a_stu
 @pytest.mark.xdist_group("engines")
 def test_a_model_of_another_size_is_exported_and_embeds_alike(pocket):
     ds = strips(4, n=24)
-    model = create_model(reframe(pocket, replace(pocket.transform, size=144)), ds, adapter=LoRA())
+    model = create_model(change_transform(pocket, replace(pocket.transform, size=144)), ds, adapter=LoRA())
     first = next(iter(extract_features(model, ds).values()))
     for engine in ("torch", "onnxruntime"):
         made = embed(ds, model, engine=engine, column=engine, precision="fp32").table([engine])[engine].to_pylist()

@@ -255,7 +255,7 @@ def test_a_trial_that_ruins_the_network_is_pruned_and_leaves_no_checkpoint(store
 
 
 def test_a_planted_difference_is_found_and_no_warning_is_given():
-    untaught = replace(SLOW, head_start=False)  # so the default, which moves nothing, guesses
+    untaught = replace(SLOW, probe_init=False)  # so the default, which moves nothing, guesses
     found = run({"lr": [3e-3, 5e-3]}, n=900, trials=3, epochs=4, recipe=untaught, pruner="none")
     assert found.beats_default and "Warning" not in found.sentence and "more than noise" in found.sentence
     assert found.best["lr"] in (3e-3, 5e-3)

@@ -67,7 +67,7 @@ def test_taught_by_a_good_teacher_beats_the_labels_alone_and_by_an_ignorant_one_
     alone, taught, misled = student(ds), student(ds), student(ds)
     train(alone, ds, epochs=60, augment="none")
     distill(teacher, taught, ds, epochs=10, augment="none")
-    distill(ignorant, misled, ds, epochs=2, augment="none", alpha=1.0, head_start=False)
+    distill(ignorant, misled, ds, epochs=2, augment="none", alpha=1.0, probe_init=False)
     scores = {m: accuracy(v, ds, tmp_path) for m, v in {"alone": alone, "taught": taught, "misled": misled}.items()}
     assert scores["taught"] > scores["alone"] + 0.08, scores
     assert scores["misled"] < 0.3 < scores["alone"], scores
@@ -170,7 +170,7 @@ def test_multilabel():
     ds = commit(colours(), name="colours")
     teacher = wide(ds)
     assert teacher.task == "multilabel" and train(teacher, ds).summary["val_accuracy"] > 0.9
-    taught = distill(teacher, student(ds), ds, epochs=6, alpha=1.0, head_start=False, lr=3e-3)
+    taught = distill(teacher, student(ds), ds, epochs=6, alpha=1.0, probe_init=False, lr=3e-3)
     assert taught.summary["val_accuracy"] > 0.9
 
 
@@ -271,5 +271,5 @@ def test_several_labels_and_not_one_given_is_refused_where_labels_count():
     train(teacher, known)
     with pytest.raises(ValueError, match="none of the 80 training images of bare@v1 has a label"):
         distill(teacher, student(known), ds, epochs=1)
-    taught = distill(teacher, student(known), ds, epochs=1, alpha=1.0, head_start=False)
+    taught = distill(teacher, student(known), ds, epochs=1, alpha=1.0, probe_init=False)
     assert taught.summary["epochs"] == 1

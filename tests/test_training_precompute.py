@@ -60,8 +60,8 @@ def test_nothing_is_kept_where_nothing_is_constant_and_bad_use_is_told():
         (LinearProbe(), {}),
         (LoRA(r=2, blocks=1), {"epochs": 0}),
         (LoRA(r=2, blocks=1), {"epochs": 2, "views": 4}),
-        (LoRA(r=2, blocks=1), {"epochs": 1, "views": 3, "refresh": 0.5, "head_start": False}),
-        (LoRA(r=2, blocks=1), {"epochs": 1, "views": 0, "head_start": False}),
+        (LoRA(r=2, blocks=1), {"epochs": 1, "views": 3, "refresh": 0.5, "probe_init": False}),
+        (LoRA(r=2, blocks=1), {"epochs": 1, "views": 0, "probe_init": False}),
     ],
     ids=["probe", "no epochs", "more views than epochs", "fresh views", "only fresh views"],
 )

@@ -174,7 +174,7 @@ def test_the_average_is_better_than_the_last_weights_of_a_training_that_swings()
 def test_training_learns_and_seeds_matter():
     ds = digits(600)
     runs = [
-        train(small(ds, FullFineTune()), ds, epochs=3, lr=3e-3, augment="none", head_start=False, seed=s)
+        train(small(ds, FullFineTune()), ds, epochs=3, lr=3e-3, augment="none", probe_init=False, seed=s)
         for s in (0, 1)
     ]
     assert runs[0].summary["val_loss"] < runs[0].history[0]["val_loss"]
@@ -183,7 +183,7 @@ def test_training_learns_and_seeds_matter():
 
 def test_the_epoch_with_the_best_accuracy_is_kept():
     ds = digits(400)
-    run = train(small(ds, FullFineTune()), ds, epochs=4, lr=1e-2, head_start=False)
+    run = train(small(ds, FullFineTune()), ds, epochs=4, lr=1e-2, probe_init=False)
     rank = [(h["val_accuracy"], -h["val_loss"]) for h in run.history]
     assert run.summary["best_epoch"] == rank.index(max(rank))
     answers = read_json(run.path / "val.json")["correct"]
@@ -236,7 +236,7 @@ def test_what_cannot_train_says_so():
     with pytest.raises(ValueError, match="which the model does not know"):
         train(small(None, LinearProbe(), classes=["x", "y"], task="classification"), ds)
     with pytest.raises(FloatingPointError, match="Lower the learning rate"):
-        train(small(ds, FullFineTune()), ds, epochs=3, lr=1e30, head_start=False)
+        train(small(ds, FullFineTune()), ds, epochs=3, lr=1e30, probe_init=False)
 
 
 def test_a_layer_the_backbone_does_not_use_is_noticed():
@@ -443,7 +443,7 @@ def test_no_batch_of_one_image_stops_a_batch_norm(size, batches, monkeypatch):
     seen, real = [], t._step
     monkeypatch.setattr(t, "_step", lambda job, opt, rows, *rest: seen.append(len(rows)) or real(job, opt, rows, *rest))
     model = create_model(net, ds, adapter=FullFineTune(), transform=Transform(32, 1.0))
-    train(model, ds, epochs=1, batch_size=size, views=0, head_start=False)
+    train(model, ds, epochs=1, batch_size=size, views=0, probe_init=False)
     assert seen == batches
 
 

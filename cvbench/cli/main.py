@@ -137,7 +137,7 @@ def adapt(
     cache: _Cache = None,
     balance: Annotated[str | None, typer.Option(help="none, loss or sampler.")] = None,
     patience: Annotated[int | None, typer.Option(help="Number of epochs without improvement before stopping.")] = None,
-    framing: Annotated[
+    resize_mode: Annotated[
         str, typer.Option(help="Resize mode: auto uses whole images if validation favours it; own is the backbone's.")
     ] = "auto",
     seed: _Seed = 0,
@@ -153,7 +153,7 @@ def adapt(
 
     given = dict(epochs=epochs, lr=lr, augment=augment, views=views, cache=cache, balance=balance, patience=patience)
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None} | {"seed": seed, "budget": budget}
-    options |= {"adapter": _adapter(adapter, r, blocks), "framing": framing}
+    options |= {"adapter": _adapter(adapter, r, blocks), "resize_mode": resize_mode}
     ds = checkout(data)
     if dry:
         choice = choose(backbone, ds, measure=True, **options)
@@ -198,13 +198,13 @@ def _teacher_and_student(run: str, student: str, ds: Any, pretrained: bool, seed
     from dataclasses import replace
 
     from cvbench.model.adapters import FullFineTune
-    from cvbench.model.backbones import create_backbone, reframe
+    from cvbench.model.backbones import change_transform, create_backbone
     from cvbench.model.models import create_model, load_model
 
     teacher = load_model(run)
     backbone, seen = create_backbone(student, pretrained=pretrained, seed=seed), teacher.backbone.transform
     if backbone.transform.squash != seen.squash:  # both must see the same part of an image
-        backbone = reframe(backbone, replace(backbone.transform, squash=seen.squash, crop=seen.crop))
+        backbone = change_transform(backbone, replace(backbone.transform, squash=seen.squash, crop=seen.crop))
     return teacher, create_model(backbone, ds, adapter=FullFineTune(), seed=seed)
 
 # %% ../../nbs/cli/00_main.ipynb #distill

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Transform', 'load_square', 'normalise', 'Backbone', 'hash_state', 'hash_forward', 'replaced_forward',
-           'create_backbone', 'HFEncoder', 'read_processor', 'reframe', 'find_blocks', 'list_backbones']
+           'create_backbone', 'HFEncoder', 'read_processor', 'change_transform', 'find_blocks', 'list_backbones']
 
 # %% ../../nbs/model/01_backbones.ipynb #ff352453
 import copy
@@ -360,8 +360,8 @@ def _fit_size(module: Any, transform: Transform) -> tuple[int, str | None]:
     module.set_input_size(transform.size)
     return _probe_features(module, transform), origin
 
-# %% ../../nbs/model/01_backbones.ipynb #reframe
-def reframe(
+# %% ../../nbs/model/01_backbones.ipynb #change-transform
+def change_transform(
     backbone: Backbone,  # Not changed
     transform: Transform,  # New preprocessing; position embeddings are resampled if the size requires it
 ) -> Backbone:

@@ -142,7 +142,7 @@ def _multiply(
 ) -> dict[str, float]:
     "Seconds for each kind of work in the whole training"
     probe = isinstance(model.adapter, LinearProbe)
-    epochs, start = count_epochs(recipe, model), int(recipe.head_start or probe)
+    epochs, start = count_epochs(recipe, model), int(recipe.probe_init or probe)
     n, val, views = counts["train"], counts.get("val", 0), recipe.views or 0
     passes: float = epochs + start
     if plan.dtype:

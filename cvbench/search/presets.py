@@ -21,7 +21,7 @@ from ..model.adapters import Adapter, LinearProbe, LoRA
 from ..model.backbones import Backbone, create_backbone, find_blocks
 from ..model.models import Model, create_model
 from .estimate import Estimate, estimate, format_duration
-from .resize_mode import Framing, choose_framing, is_small
+from .resize_mode import ResizeMode, choose_resize_mode, is_small
 from ..training.distributed import agree_on
 from ..training.recipe import Recipe, change_recipe
 from ..training.train import train
@@ -75,7 +75,7 @@ def adapt(
     *,
     budget: float | str | None = None,  # Seconds, or a text such as 90s, 2min or 1.5h; no limit by default
     adapter: Adapter | None = None,  # Instead of the recommended one
-    framing: str = "auto",  # Resize mode; auto: the whole image if validation favours it, see `choose_framing`; own: the backbone's own
+    resize_mode: str = "auto",  # Resize mode; auto: the whole image if validation favours it, see `choose_resize_mode`; own: the backbone's own
     seed: int = 0,
     device: str | None = None,
     tracker: str | None = None,
@@ -84,7 +84,9 @@ def adapt(
 ) -> tuple[Model, Run]:
     "Adapt a backbone to a data set with the preset for both, within a budget; raises `ValueError` for an invalid budget"
     backbone = _open(backbone, seed)
-    choice = choose(backbone, ds, budget=budget, adapter=adapter, framing=framing, seed=seed, device=device, **changes)
+    choice = choose(
+        backbone, ds, budget=budget, adapter=adapter, resize_mode=resize_mode, seed=seed, device=device, **changes
+    )
     took = f"; about {format_duration(choice.estimate.seconds)}" if choice.estimate else ""
     say(f"Adapting {backbone.name} to {len(ds.classes)} classes: {choice.why}{took}")
     model = create_model(choice.backbone, ds, adapter=choice.adapter, seed=seed)
@@ -97,7 +99,7 @@ def choose(
     *,
     budget: float | str | None = None,  # As for `adapt`
     adapter: Adapter | None = None,  # Instead of the recommended one
-    framing: str = "auto",  # As for `adapt`
+    resize_mode: str = "auto",  # As for `adapt`
     seed: int = 0,
     device: str | None = None,
     measure: bool = False,  # Estimate the choice even without a budget
@@ -107,7 +109,7 @@ def choose(
     limit, backbone = None if budget is None else read_duration(budget), _open(backbone, seed)
     choices = _list_recipes(backbone, ds, adapter, changes | {"seed": seed})
     start = time.monotonic()
-    choices = _frame(backbone, ds, choices, framing, device, math.inf if limit is None else limit / 10)
+    choices = _frame(backbone, ds, choices, resize_mode, device, math.inf if limit is None else limit / 10)
     if limit is None:
         return replace(choices[0], estimate=_estimate(ds, choices[0], device)) if measure else choices[0]
     return _fit(ds, choices, limit - agree_on(time.monotonic() - start), limit, device)
@@ -123,14 +125,14 @@ def _list_recipes(backbone: Backbone, ds, adapter: Adapter | None, changes: dict
     return [c for i, c in enumerate(choices) if pairs.index(pairs[i]) == i]
 
 # %% ../../nbs/search/02_presets.ipynb #frame
-def _frame(backbone: Backbone, ds, choices: list[Choice], framing: str, device: str | None, seconds: float) -> list:
+def _frame(backbone: Backbone, ds, choices: list[Choice], resize_mode: str, device: str | None, seconds: float) -> list:
     "The choices with the resize mode that suits the data"
-    if framing not in ("auto", "own"):
-        raise ValueError(f"The 'framing' parameter of adapt must be one of auto, own. Got {framing!r} instead.")
-    framed, first = Framing(backbone), choices[0]
-    if framing == "auto":
-        framed = choose_framing(backbone, ds, first.adapter, first.recipe, device=device, seconds=seconds)
-    return [replace(c, backbone=framed.backbone, why="; ".join(filter(None, (c.why, framed.why)))) for c in choices]
+    if resize_mode not in ("auto", "own"):
+        raise ValueError(f"The 'resize_mode' parameter of adapt must be one of auto, own. Got {resize_mode!r} instead.")
+    chosen, first = ResizeMode(backbone), choices[0]
+    if resize_mode == "auto":
+        chosen = choose_resize_mode(backbone, ds, first.adapter, first.recipe, device=device, seconds=seconds)
+    return [replace(c, backbone=chosen.backbone, why="; ".join(filter(None, (c.why, chosen.why)))) for c in choices]
 
 # %% ../../nbs/search/02_presets.ipynb #fit
 def _fit(ds, choices: list[Choice], left: float, limit: float, device: str | None) -> Choice:

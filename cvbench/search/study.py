@@ -19,7 +19,7 @@ from ..core.files import atomic_path, fingerprint, read_json, write_json
 from ..model.adapters import Adapter, describe_adapter
 from ..model.backbones import Backbone
 from .space import draw_values, holds_value, label_value
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, describe_recipe
 
 # %% ../../nbs/search/04_study.ipynb #lock
 @contextmanager
@@ -80,7 +80,7 @@ class SweepJob:
         return {
             "backbone": b.name, "weights": b.weights_id, "transform": asdict(b.transform), "data": self.ds.ref,
             "data_id": self.ds.fingerprint, "splits": sorted(self.ds.splits), "space": self.space,
-            "adapter": describe_adapter(self.adapter), "recipe": asdict(self.recipe), "seed": self.seed,
+            "adapter": describe_adapter(self.adapter), "recipe": describe_recipe(self.recipe), "seed": self.seed,
             "pruner": self.pruner,
         }  # fmt: skip
 

@@ -199,7 +199,9 @@ def pick_examples(
     inside: np.ndarray,  # (n,) bool: rows of the slice
     embeddings: np.ndarray | None = None,  # (n, d); without them, similarity comes from the metadata
     k: int = 6,  # Number of mistakes
-) -> pd.DataFrame:  # sample_id, look_alike: ids; look_alike is None if there is no correct image of the class left
+) -> (
+    pd.DataFrame
+):  # sample_id, nearest_correct: ids; nearest_correct is None if there is no correct image of the class left
     "Typical mistakes of a slice, each with its nearest correct example"
     right, target = table["correct"].to_numpy(bool), table["target"].map(str).to_numpy()
     wrong, others = np.flatnonzero(inside & ~right), (np.flatnonzero(~inside & right), np.flatnonzero(inside & right))
@@ -213,7 +215,7 @@ def pick_examples(
         near = int(same[(space[same] @ space[i]).argmax()]) if len(same) else None
         taken |= {near} if near is not None else set()
         rows.append((ids[i], ids[near] if near is not None else None))
-    return pd.DataFrame(rows, columns=["sample_id", "look_alike"], dtype=object)
+    return pd.DataFrame(rows, columns=["sample_id", "nearest_correct"], dtype=object)
 
 # %% ../../nbs/slices/05_describe.ipynb #as-space
 def _as_space(table: pd.DataFrame) -> np.ndarray:

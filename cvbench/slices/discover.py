@@ -420,7 +420,9 @@ def _pictures(found: _Found, slices: Sequence[Slice], ds: Dataset | None, k: int
             {**p, **{c: to_json(seen.loc[p["sample_id"], c]) for c in ("target", "pred", "score")}}
             for p in pairs.to_dict("records")
         ]
-    ids = list(dict.fromkeys(i for e in examples.values() for p in e for i in (p["sample_id"], p["look_alike"]) if i))
+    ids = list(
+        dict.fromkeys(i for e in examples.values() for p in e for i in (p["sample_id"], p["nearest_correct"]) if i)
+    )
     try:
         return examples, dict(zip(ids, ds.thumbnails(ids, 160), strict=True)) if ds is not None and ids else {}
     except (OSError, KeyError, ValueError):  # files of the data set may be gone

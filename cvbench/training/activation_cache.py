@@ -115,12 +115,12 @@ def plan_cache(
     views: int,  # Recurring views of a training image; 0 if each is new
     refresh: float = 0.0,  # Share of the images with a new view, each epoch
     cache: str = "auto",  # auto, fp16, fp32 or off
-    head_start: bool = True,
+    probe_init: bool = True,
 ) -> CachePlan:
     "Decide whether to cache, from disk space and arithmetic; the plan gives the reason"
     if not split.frozen:
         return CachePlan(None, 0, 1.0, f"No activation cache: {split.note or 'training begins at the first block'}.")
-    kept, gain = _count_gain(split, size, counts, epochs, views, refresh, int(head_start or split.cut is None))
+    kept, gain = _count_gain(split, size, counts, epochs, views, refresh, int(probe_init or split.cut is None))
     dtype = "float32" if cache == "fp32" or split.cut is None else "float16"
     need = array_bytes(counts["train"] * kept + counts.get("val", 0), split.shape, dtype)
     about = f"{_describe(split, counts, kept)}, {need / 1e6:,.0f} MB in {dtype}"

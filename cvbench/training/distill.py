@@ -103,7 +103,7 @@ class _Lessons(Objective):
 
     def prepare(self, ds, recipe: Recipe, device: torch.device) -> None:
         "Compute the teacher's features for every plain image; the workers share the work"
-        if self.alpha < 1 or recipe.head_start:
+        if self.alpha < 1 or recipe.probe_init:
             _check_labels(self.teacher, ds)
         net = copy.deepcopy(self.teacher.net).requires_grad_(False).to(device)
         self.feed = _open_feed(replace(self.teacher, net=net), ds, recipe, device, self.side)
@@ -156,7 +156,7 @@ def _check_labels(teacher: Model, ds) -> None:
     if teacher.task == "multilabel" and not encode_targets(ds, teacher).any():
         raise ValueError(
             f"none of the {len(ds)} training images of {ds.ref} has a label, and in multi-label data "
-            "this means that none of the classes is present. Label some, or pass alpha=1.0, head_start=False to learn from the teacher alone."
+            "this means that none of the classes is present. Label some, or pass alpha=1.0, probe_init=False to learn from the teacher alone."
         )
 
 # %% ../../nbs/training/05_distill.ipynb #distill
@@ -194,7 +194,7 @@ def _compare_transforms(seen: Transform, own: Transform) -> None:
     if seen.squash != own.squash:
         warnings.warn(
             "one of teacher and student is shown whole images, the other their middle. Create the student with "
-            f"reframe(backbone, replace(backbone.transform, squash={seen.squash}, crop={seen.crop})), so that both see the same.",
+            f"change_transform(backbone, replace(backbone.transform, squash={seen.squash}, crop={seen.crop})), so that both see the same.",
             stacklevel=3,
         )
 

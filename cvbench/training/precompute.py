@@ -37,7 +37,7 @@ def fill_cache(
     recipe = settle_recipe(recipe, model, ds, target := pick_device(device), **changes)
     counts, epochs = {s: n for s, n in ds.splits.items() if s in ("train", "val")}, count_epochs(recipe, model)
     split, size, views = split_model(model), model.backbone.transform.size, recipe.views or 0
-    plan = plan_cache(split, size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.head_start)
+    plan = plan_cache(split, size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.probe_init)
     if plan.dtype:
         _fill(FillShard(model, ds, recipe, plan.dtype, str(target), _SHARD), on)
     return plan
@@ -88,7 +88,7 @@ class FillShard:
     def _starts(self) -> dict[str, Activations]:
         "By split, the features at the start of a training, if they are cached"
         feeds = keep_untouched(self.model, self._feeds["train"].split, self._feeds, self.recipe.cache)[1]
-        return {s: f for s, f in feeds.items() if f.source and (s == "val" or self.recipe.head_start)}
+        return {s: f for s, f in feeds.items() if f.source and (s == "val" or self.recipe.probe_init)}
 
     def _readers(self, split: str, view: int) -> list[Activations]:
         return [self._feeds[split], *([self._starts[split]] if view == 0 and split in self._starts else [])]
@@ -117,7 +117,7 @@ def _find_asked(work: FillShard) -> np.ndarray:  # (views, n) bool
     "Which training images a training reads in which of the cached views"
     recipe, y = work.recipe, encode_targets(work.ds.split("train"), work.model)
     asked = np.zeros((max(1, recipe.views or 0), len(y)), bool)
-    asked[0] = recipe.head_start or isinstance(work.model.adapter, LinearProbe)
+    asked[0] = recipe.probe_init or isinstance(work.model.adapter, LinearProbe)
     for epoch in range(count_epochs(recipe, work.model)):
         order = draw_order(y, recipe, epoch)  # (n,)
         views = draw_views(order, recipe, epoch)  # (n,)

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,15 @@ from cvbench.training.activation_cache import (
 )
 from .checkpoints import Progress, load_checkpoint, save_checkpoint, track
 from .distributed import copy_from_first, join_workers, sum_over_workers, wait_for_workers
-from .recipe import Recipe, count_epochs, draw_order, draw_views, learning_rate, settle_recipe
+from cvbench.training.recipe import (
+    Recipe,
+    count_epochs,
+    describe_recipe,
+    draw_order,
+    draw_views,
+    learning_rate,
+    settle_recipe,
+)  # fmt: skip
 
 # %% ../../nbs/training/04_train.ipynb #Objective
 class Objective(nn.Module):
@@ -319,7 +327,7 @@ def _identify(model: Model, ds, recipe: Recipe, start: dict, objective: Objectiv
     "Everything that determines the result of a training"
     return {
         "model": describe_model(model), "forward": hash_forward(model.net.encoder), "start": hash_state(start),
-        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": asdict(recipe),
+        "data": ds.ref, "data_id": ds.fingerprint, "splits": sorted(ds.splits), "recipe": describe_recipe(recipe),
     } | ({"objective": objective.identity} if objective else {})  # fmt: skip
 
 # %% ../../nbs/training/04_train.ipynb #is-done
@@ -359,7 +367,7 @@ def prepare_training(
     model.net.to(device)
     split, transform, epochs = split_model(model), model.backbone.transform, count_epochs(recipe, model)
     counts, views = {s: len(y) for s, y in targets.items()}, recipe.views or 0
-    plan = plan_cache(split, transform.size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.head_start)
+    plan = plan_cache(split, transform.size, counts, epochs, views, recipe.refresh, recipe.cache, recipe.probe_init)
     how = recipe.augment, recipe.seed, recipe.precision, (lambda text: None) if quiet else functools.cache(say)
     kept, pixels = {"train": max(1, views)}, {s: Pixels(ds.split(s), transform, budget=budget) for s in targets}
     feeds = {s: Activations(split, pixels[s], device, plan.dtype, kept.get(s, 1), *how) for s in targets}
@@ -402,13 +410,13 @@ def _begin(job: _Job, state: _State) -> None:
     "Epoch 0: the linear-probe initialisation, from features that are cached even if the training caches none"
     split, feeds = keep_untouched(job.model, job.split, job.feeds, job.recipe.cache)
     job = replace(job, split=split, feeds=feeds)
-    starts = job.recipe.head_start or isinstance(job.model.adapter, LinearProbe)
-    decay = _head_start(job) if starts else None
+    starts = job.recipe.probe_init or isinstance(job.model.adapter, LinearProbe)
+    decay = _init_head(job) if starts else None
     _copy(job.average.own, job.average.buffers())
     _end_epoch(job, state, decay)
 
 # %% ../../nbs/training/04_train.ipynb #head-start
-def _head_start(job: _Job) -> float:
+def _init_head(job: _Job) -> float:
     "Linear-probe initialisation: fit the head, and return the chosen weight decay"
     targets = job.targets | {"train": job.objective.fill(job.targets["train"])}
     known = {s: y >= 0 if y.ndim == 1 else slice(None) for s, y in targets.items()}
