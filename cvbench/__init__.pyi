@@ -16,6 +16,7 @@ from .core.predictions import (
 )
 from .core.runs import Run as Run, load_run as load_run
 from .core.settings import Settings as Settings, load_settings as load_settings
+from .core.tasks import Task as Task, register_task as register_task
 from .core.types import Sample as Sample, Target as Target
 from .data.commit import commit as commit
 from .data.dataset import Dataset as Dataset

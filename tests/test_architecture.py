@@ -25,7 +25,7 @@ ALLOWED = {  # what a room may import, beside itself
 }
 ALLOWED["flows"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED)
-NOTEBOOKS = sorted(p for room in ALLOWED for p in (ROOT / "nbs" / room).glob("*.ipynb"))
+NOTEBOOKS = sorted(p for room in ALLOWED for p in (ROOT / "nbs" / room).rglob("*.ipynb"))
 
 
 def _source(cell) -> str:
@@ -34,10 +34,13 @@ def _source(cell) -> str:
 
 def _module(path: Path) -> str:
     "The module that a notebook exports to, as the place of the notebook says"
-    return f"cvbench.{path.parent.name}.{path.stem[3:]}"
+    *rooms, name = path.relative_to(ROOT / "nbs").with_suffix("").parts
+    return ".".join(("cvbench", *rooms, name if rooms[-1] == "tasks" else name[3:]))
 
 
-NUMBERS = {_module(p): int(p.name[:2]) for p in NOTEBOOKS}
+NUMBERS = {
+    _module(p): 99 if p.parent.name == "tasks" else int(p.name[:2]) for p in NOTEBOOKS
+}  # tasks follow their room
 WRITTEN = {  # by hand, for the modules of a room
     f"cvbench.{p.parent.name}.{p.stem}" for p in PACKAGE.glob("*/_*.py") if p.stem != "__init__"
 }
@@ -64,7 +67,9 @@ def _imports(source: str, package: list[str]) -> set[str]:
 
 def _imported_modules(module: str) -> set[str]:
     names = _imports(_file(module).read_text(), module.split(".")[:-1])
-    return {m for m in {".".join(n.split(".")[:3]) for n in names} if m in NUMBERS or m in WRITTEN} - {module}
+    if module == "cvbench.core.tasks":  # the table of tasks names the parts of other rooms, and loads none
+        names = {n for n in names if ".tasks." not in n}
+    return {".".join(n.split(".")[:k]) for n in names for k in (3, 4)} & {*NUMBERS, *WRITTEN} - {module}
 
 
 def test_every_module_has_its_notebook_and_every_number_is_taken_once():
@@ -78,7 +83,7 @@ def test_every_module_has_its_notebook_and_every_number_is_taken_once():
             if (m := re.match(r"#\|\s*default_exp (\S+)", _source(c)))
         ]
         assert exp == [_module(path).removeprefix("cvbench.")]
-    places = [(p.parent, p.name[:2]) for p in NOTEBOOKS]
+    places = [(p.parent, p.name[:2]) for p in NOTEBOOKS if p.parent.name != "tasks"]
     assert len(places) == len(set(places))
 
 
@@ -155,8 +160,8 @@ def measure_rooms() -> list[dict]:
     "Each room: modules, lines of code, size of the largest file, lines of its export cells, lessons per export"
     rows = []
     for room in ALLOWED:
-        files = [p for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__"]
-        cells = [c for p in NOTEBOOKS if p.parent.name == room for c in json.loads(p.read_text())["cells"]]
+        files = [p for p in (PACKAGE / room).rglob("*.py") if p.stem != "__init__"]
+        cells = [c for p in NOTEBOOKS if room in p.parts[-3:] for c in json.loads(p.read_text())["cells"]]
         code = [_source(c).strip() for c in cells if c["cell_type"] == "code"]
         exports = [c for c in code if c.startswith("#| export")]
         rows.append(
@@ -202,6 +207,16 @@ def test_only_a_class_takes_more_than_forty_lines(path):
 def test_no_file_is_larger_than_25_kb():
     own = {p.name: p.stat().st_size for p in PACKAGE.rglob("*.py") if p.name not in ("_modidx.py", "_synthesis.py")}
     assert max(own.values()) <= 25_000, max(own, key=lambda name: own[name])
+
+
+TASK_NAMES = r"""["'](classification|multilabel|detection|segmentation)["']"""
+
+
+@pytest.mark.parametrize("module", sorted([*NUMBERS, *WRITTEN]))
+def test_only_the_task_table_and_task_files_name_a_task(module):
+    if module not in ("cvbench.core.tasks", "cvbench.data.formats") and ".tasks." not in module:  # a key of COCO files
+        code = _file(module).read_text()
+        assert not (found := re.findall(rf".*{TASK_NAMES}.*", code)), found
 
 
 @pytest.mark.parametrize("module", sorted(NUMBERS))

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from .protocol import SliceChip
 from .selection import Selection
 from .table import make_chip
+from ..core.tasks import get_task
 from ..data.golden import add_golden
 from ..data.label_edits import EditLog
 from ..evaluation.evaluate import Evaluation
@@ -93,7 +95,7 @@ def read_labels(
 ) -> list[str]:
     "Check new labels; raises `ValueError` if they are no target of this task"
     labels = list(target) if isinstance(target, (list, tuple)) else [target]
-    single = task == "classification"
+    single = pa.types.is_string(get_task(task).value)
     bad = any(not isinstance(t, str) or not t.strip() or len(t) > 10_000 for t in labels)
     if bad or (single and len(labels) != 1):
         kind = "a class" if single else "each class in the image"

@@ -81,9 +81,9 @@ def _make_date(about: Column, values: pa.Array) -> tuple[Column, pa.Array]:
     return about | {"kind": "number", "format": "date", "local": True}, moments.cast(pa.int64()).cast(pa.float64())
 
 # %% ../../nbs/cockpit/03_table.ipynb #label-places
-def _label_places(column: pa.ChunkedArray, classes: tuple[str, ...], single: bool) -> pa.Array:
+def _class_indices(column: pa.ChunkedArray, classes: tuple[str, ...]) -> pa.Array:
     values, names = column.combine_chunks(), pa.array(classes, pa.string())
-    if single:
+    if pa.types.is_string(values.type):
         return pa.DictionaryArray.from_arrays(pc.index_in(values, names).cast(pa.int32()), names)
     at = pc.index_in(values.flatten(), names).cast(pa.int32())
     counts = pc.list_value_length(values).fill_null(0).to_numpy()
@@ -91,13 +91,14 @@ def _label_places(column: pa.ChunkedArray, classes: tuple[str, ...], single: boo
 
 # %% ../../nbs/cockpit/03_table.ipynb #pack-own
 def _pack_own(ev: Evaluation) -> list[tuple[Column, pa.Array]]:
-    table, single = ev.predictions.table, ev.task == "classification"
+    table = ev.predictions.table
+    single = pa.types.is_string(table["target"].type)
     label: Kind = "category" if single else "labels"
     out = [
         _column("sample_id", "id", table["sample_id"].combine_chunks()),
         _column("split", "category", table["split"].combine_chunks().dictionary_encode()),
-        _column("target", label, _label_places(table["target"], ev.classes, single)),
-        _column("pred", label, _label_places(table["pred"], ev.classes, single)),
+        _column("target", label, _class_indices(table["target"], ev.classes)),
+        _column("pred", label, _class_indices(table["pred"], ev.classes)),
         _column("score", "number", table["score"].combine_chunks()),
         _column("loss", "number", table["loss"].combine_chunks()),
         _column("correct", "bool", pa.array(ev._view.correct)),
@@ -135,15 +136,16 @@ def _pack_other(ev: Evaluation, other: Evaluation) -> list[tuple[Column, pa.Arra
     at = pc.index_in(ev.predictions.table["sample_id"].combine_chunks(), table["sample_id"].combine_chunks())
     if at.null_count == len(at):
         raise ValueError("the two evaluations have no image in common. Predict with both models on the same split.")
-    single, ours = ev.task == "classification", ev._view.correct
+    ours = ev._view.correct
+    kind: Kind = "category" if pa.types.is_string(table["pred"].type) else "labels"
     right = pa.array(other._view.correct).take(at)
     code = np.select([~ours & _is(right, True), ours & _is(right, False), ours], [0, 1, 2], 3)
     outcome = pa.DictionaryArray.from_arrays(
         pa.array(code.astype(np.int32), mask=~np.asarray(at.is_valid())), pa.array(_OUTCOMES)
     )
-    pred = _label_places(table["pred"], ev.classes, single).take(at)
+    pred = _class_indices(table["pred"], ev.classes).take(at)
     numbers = [_column(f"{c}_b", "number", table[c].combine_chunks().take(at), True) for c in ("score", "loss")]  # type: ignore[arg-type]
-    return [_column("pred_b", "category" if single else "labels", pred, True), *numbers,
+    return [_column("pred_b", kind, pred, True), *numbers,
             _column("correct_b", "bool", right, True), _column("outcome", "category", outcome, True)]  # fmt: skip
 
 # %% ../../nbs/cockpit/03_table.ipynb #pack-table

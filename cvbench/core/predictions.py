@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import atomic_path, fingerprint
-from .tasks import get_task
+from .tasks import get_task, infer_task
 from .types import reserved_columns
 
 # %% ../../nbs/core/04_predictions.ipynb #Predictions
@@ -62,7 +62,7 @@ def make_predictions(
     target: Sequence,  # (n,) class names; for multi-label, lists of them; None if unknown
     scores: np.ndarray,  # (n, classes) probabilities
     classes: Sequence[str],  # Class names, in the order of the columns of `scores`
-    task: str = "classification",  # Name in the task table
+    task: str | None = None,  # Name in the task table; by default one class an image
     sample_id: Sequence[str] | None = None,  # (n,) unique; row numbers by default
     split: str = "test",  # Split of all rows
     threshold: float = 0.5,  # Multi-label: a class is predicted if its probability is at least this
@@ -70,9 +70,9 @@ def make_predictions(
     **about: Any,  # `model_id`, `dataset_version`, `info`
 ) -> Predictions:
     "Predictions from arrays; raises `ValueError` on wrong shapes, NaN, probabilities outside 0…1, unknown classes, duplicate ids"
-    scores = np.asarray(scores, np.float32)
+    task, scores = task or infer_task(1), np.asarray(scores, np.float32)
     ids = [f"{i:06d}" for i in range(len(scores))] if sample_id is None else list(map(str, sample_id))
-    _check_scores(scores, classes, len(target), ids, single=task == "classification")
+    _check_scores(scores, classes, len(target), ids)
     columns = {"sample_id": pa.array(ids, pa.string()), "split": pa.array([split] * len(ids), pa.string())}
     columns |= _outcome(task, target, scores, list(classes), threshold)
     if foreign := set(metadata or {}) & set(reserved_columns):
@@ -81,8 +81,8 @@ def make_predictions(
 
 # %% ../../nbs/core/04_predictions.ipynb #outcome
 def _outcome(task: str, target: Sequence, scores: np.ndarray, classes: list[str], threshold: float) -> dict[str, Any]:
-    value = get_task(task).value
-    pred, score, loss = _decide(task, target, scores, classes, threshold)
+    _check_targets(target, classes)
+    value, (pred, score, loss) = get_task(task).value, get_task(task).decide(target, scores, classes, threshold)
     return {
         "target": pa.array([t if t is None or isinstance(t, str) else list(t) for t in target], value),
         "pred": pa.array(pred, value),
@@ -92,7 +92,7 @@ def _outcome(task: str, target: Sequence, scores: np.ndarray, classes: list[str]
     }
 
 # %% ../../nbs/core/04_predictions.ipynb #check-scores
-def _check_scores(scores: np.ndarray, classes: Sequence[str], n: int, ids: list[str], single: bool) -> None:
+def _check_scores(scores: np.ndarray, classes: Sequence[str], n: int, ids: list[str]) -> None:
     if scores.ndim != 2 or scores.shape != (n, len(classes)):
         raise ValueError(f"scores must have the shape ({n}, {len(classes)}), rows × classes. Got {scores.shape}.")
     if len(set(classes)) != len(classes):
@@ -105,28 +105,14 @@ def _check_scores(scores: np.ndarray, classes: Sequence[str], n: int, ids: list[
         raise ValueError(
             f"scores must be probabilities. Got values from {scores.min():.3g} to {scores.max():.3g}; apply softmax or sigmoid."
         )
-    if single and n and abs(scores.sum(1) - 1).max() > 1e-2:
-        raise ValueError(
-            "scores of one image must sum to 1 in classification. Apply softmax, or use task='multilabel'."
-        )
     if len(ids) != n or len(set(ids)) != n:
         raise ValueError(f"sample_id must be {n} unique values. Got {len(ids)}, of which {len(set(ids))} are distinct.")
 
-# %% ../../nbs/core/04_predictions.ipynb #decide
-def _decide(task: str, target: Sequence, scores: np.ndarray, classes: list[str], threshold: float):
-    place = {c: i for i, c in enumerate(classes)}
+# %% ../../nbs/core/04_predictions.ipynb #check-targets
+def _check_targets(target: Sequence, classes: list[str]) -> None:
     named = {c for t in target if t is not None for c in ([t] if isinstance(t, str) else t)}
     if unknown := named - set(classes):
         raise ValueError(f"targets name {sorted(unknown)[:5]}, which are not among the classes {classes[:10]}.")
-    eps = np.finfo(np.float32).tiny
-    if task == "classification":
-        loss = [np.nan if t is None else -np.log(max(s[place[t]], eps)) for t, s in zip(target, scores, strict=True)]
-        return [classes[i] for i in scores.argmax(1)], scores.max(1), loss
-    on = scores >= threshold  # (n, classes)
-    truth = np.array([[c in (t or ()) for c in classes] for t in target], bool).reshape(scores.shape)
-    each = -np.log(np.maximum(np.where(truth, scores, 1 - scores), eps)).mean(1)
-    sure = np.where(on, scores, 1 - scores).min(1)
-    return [[c for c, o in zip(classes, row, strict=True) if o] for row in on], sure, each
 
 # %% ../../nbs/core/04_predictions.ipynb #prediction-schema
 def prediction_schema(

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from ..core.files import atomic_path, check_name, fingerprint, hash_bytes
 from ..core.settings import load_settings
+from ..core.tasks import infer_task
 from ..core.types import Sample, Target, reserved_columns, target_type
 from cvbench.data.dataset import (
     QUARANTINE_SCHEMA,
@@ -351,7 +352,7 @@ def _describe_rows(table: pa.Table) -> dict[str, Any]:
     return {
         "splits": {s: counts[s] for s in order},
         "classes": sorted(set(pc.list_flatten(labels).to_pylist())),
-        "task": "multilabel" if (pc.max(pc.list_value_length(labels)).as_py() or 0) > 1 else "classification",
+        "task": infer_task(pc.max(pc.list_value_length(labels)).as_py() or 0),
         "metadata": metadata,
         "fingerprint": _content_fingerprint(table, metadata),
     }

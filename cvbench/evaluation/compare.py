@@ -20,7 +20,7 @@ from ..core.tasks import get_task
 from .evaluate import Evaluation, find_groups, tidy_metrics
 from .intervals import normal_quantile, resample_weights, rounding_error, standard_error
 from .metrics import CALIBRATION_BINS, metric_kinds
-from .task_views import TASK_VIEWS, TaskView
+from .task_views import TaskView, view_predictions
 
 # %% ../../nbs/evaluation/06_compare.ipynb #align
 def _align(a: Predictions, b: Predictions, how: str) -> tuple[Predictions, Predictions]:
@@ -263,7 +263,7 @@ def compare(
 ) -> Comparison:
     "Paired comparison of two models on the same images, b − a"
     one, two = _align(_predictions(a), _predictions(b), how)
-    view, other = (TASK_VIEWS[p.task](p) for p in (one, two))
+    view, other = (view_predictions(p) for p in (one, two))
     strata = view.strata if (view.stratify if stratify is None else stratify) else np.zeros(len(one), int)
     group = group or getattr(b, "group", None) or getattr(a, "group", None)
     groups = find_groups(next((p for p in (two, one) if group in p.metadata), two), group)

@@ -28,7 +28,7 @@ from ..core.tasks import get_task
 from .intervals import bootstrap, calibration_interval, interval, keep_strata
 from .metrics import CALIBRATION_BINS, metric_kinds, reliability
 from .select import find_column, match_rows
-from .task_views import TASK_VIEWS, Metric, TaskView
+from .task_views import Metric, TaskView, view_predictions
 
 # %% ../../nbs/evaluation/05_evaluate.ipynb #Evaluation
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Evaluation:
 
     @cached_property
     def _view(self) -> TaskView:
-        return TASK_VIEWS[self.task](self.predictions)
+        return view_predictions(self.predictions)
 
     def __repr__(self) -> str:
         return _as_text(self)
@@ -223,10 +223,6 @@ def evaluate(
 # %% ../../nbs/evaluation/05_evaluate.ipynb #evaluate-2
 def _labelled(preds: Predictions) -> Predictions:
     "The rows with a target, by sample_id"
-    if preds.task not in TASK_VIEWS:
-        raise ValueError(
-            f"task {preds.task!r} cannot be evaluated. Pass predictions of one of {', '.join(TASK_VIEWS)}."
-        )
     table = preds.table.filter(pc.is_valid(preds.table["target"]))
     if not table.num_rows:
         raise ValueError(

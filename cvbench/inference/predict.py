@@ -125,17 +125,15 @@ class Scorer:
         with autocast(device, self.precision):
             x = net.encoder(normalise(torch.from_numpy(squares).to(device), self.transform))  # (B, features)
             z = net.classify(x).float().cpu().double()  # (B, classes)
-        scores = z.softmax(1) if self.model.task == "classification" else z.sigmoid()
+        scores = get_task(self.model.task).part("model").probabilities(z)
         return torch.cat([scores.float(), x.float().cpu()], 1).numpy()
 
 # %% ../../nbs/inference/02_predict.ipynb #as-predictions
 def _as_predictions(model: Model, rows: pa.Table, scores: np.ndarray, threshold: float) -> Predictions:
     read, known = get_task(model.task).read, set(model.classes)
     targets = [read(Target.from_dict(t)) for t in rows["target"].to_pylist()]
-    if model.task == "classification":
-        targets = [t if t in known else None for t in targets]
-    else:
-        targets = [tuple(c for c in t or () if c in known) for t in targets]
+    one = pa.types.is_string(get_task(model.task).value)
+    targets = [(t if t in known else None) if one else tuple(c for c in t or () if c in known) for t in targets]
     preds = make_predictions(
         targets, scores, model.classes, model.task, rows["sample_id"].to_pylist(), threshold=threshold
     )

@@ -23,19 +23,13 @@ def encode_targets(
     model: Model,
 ) -> torch.Tensor:  # (n,) int64, -1 where unlabelled; or (n, classes) float32 for multi-label
     "Targets as numbers; raises `ValueError` for a class that the model does not know"
-    place: dict[Any, int] = {c: i for i, c in enumerate(model.classes)}
-    read = get_task(model.task).read
-    named = [read(Target.from_dict(t)) for t in ds.table(["target"])["target"].to_pylist()]
-    if unknown := {c for t in named if t is not None for c in ([t] if isinstance(t, str) else t)} - set(place):
+    task = get_task(model.task)
+    named = [task.read(Target.from_dict(t)) for t in ds.table(["target"])["target"].to_pylist()]
+    if unknown := {c for t in named if t is not None for c in ([t] if isinstance(t, str) else t)} - set(model.classes):
         raise ValueError(
             f"the data has the classes {sorted(unknown)[:5]}, which the model does not know. Create the model with this data set."
         )
-    if model.task == "classification":
-        return torch.tensor([-1 if t is None else place[t] for t in named])
-    rows = torch.zeros(len(named), len(place))
-    for i, t in enumerate(named):
-        rows[i, [place[c] for c in t or ()]] = 1
-    return rows
+    return task.part("model").encode(named, model.classes)
 
 # %% ../../nbs/model/07_heads.ipynb #weigh-classes
 def _weigh_classes(targets: torch.Tensor, classes: int) -> torch.Tensor:  # (classes,)

@@ -22,7 +22,7 @@ from torch import nn
 
 from ..core.files import atomic_path, fingerprint, read_json, write_json
 from ..core.runs import Run, load_run
-from ..core.tasks import get_task
+from ..core.tasks import get_task, infer_task
 from .adapters import Adapter, LoRA, apply_adapter, describe_adapter, make_adapter, set_training
 from .backbones import Backbone, Transform, create_backbone, find_blocks, hash_state
 
@@ -112,7 +112,7 @@ def create_model(
 ) -> Model:
     "A backbone with an adapter and a new head; raises `ValueError` if there are fewer than two classes"
     classes = _check_classes(classes or (ds.classes if ds is not None else ()))
-    task = get_task(task or (ds.task if ds is not None else "classification")).name
+    task = get_task(task or (ds.task if ds is not None else infer_task(1))).name
     if isinstance(backbone, Backbone):
         backbone = replace(backbone, module=copy.deepcopy(backbone.module))
     else:

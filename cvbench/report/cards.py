@@ -22,6 +22,7 @@ import pandas as pd
 from ..core.files import atomic_path, hash_file, read_json
 from ..core.runs import Run
 from ..core.settings import load_settings
+from ..core.tasks import get_task
 from ..evaluation.evaluate import Evaluation, find_breakdowns
 from ..evaluation.metrics import metric_kinds
 from .figures import Html
@@ -303,14 +304,11 @@ def _fill(name: str, section: str, question: str, given: str, auto: str, source:
     return Field(name, section, text, "open", "", question or "Answer it in card.yaml.")
 
 # %% ../../nbs/report/02_cards.ipynb #front
-_TASKS = {"classification": "image-classification", "multilabel": "image-classification"}
-
-
 _TYPES = {"macro_f1": "f1", "calibration_error": "expected_calibration_error"}
 
 # %% ../../nbs/report/02_cards.ipynb #front-2
 def _front(run: Run, ev: Evaluation, given: Mapping[str, str]) -> dict[str, Any]:
-    m, task = run.config["model"], _TASKS.get(ev.task, ev.task)
+    m, task = run.config["model"], get_task(ev.task).tag
     index = _model_index(run, ev, task)
     results = index[0]["results"][0]
     hub = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", m["backbone"])

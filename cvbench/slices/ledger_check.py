@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from ..core.predictions import Predictions, load_predictions
 from ..core.settings import load_settings
+from ..core.tasks import get_task
 from ..data.dataset import Dataset
 from ..data.versions import checkout
 from ..evaluation.compare import compare
@@ -262,7 +263,7 @@ class _Earlier:
         if len(same) < 2 or len(same) <= len(ids) / 2:
             why = f"The first model predicted {len(same)} of these {len(ids)} images with the target they have now"
             return None, f"{why}, too few for a paired comparison."
-        metric = "accuracy" if self.ev.task == "classification" else "subset_accuracy"
+        metric = get_task(self.ev.task).right
         try:
             row = compare(_only(then, same), _only(self.ev.predictions, same), metric, group=group)._row()
         except ValueError as e:  # different classes

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import v2
 
 from ..core.files import fingerprint
 from ..core.runs import Run
+from ..core.tasks import get_task, infer_task
 from ..model.adapters import LinearProbe
 from ..model.backbones import Transform, normalise
 from ..model.heads import encode_targets
@@ -73,16 +73,11 @@ def soft_loss(
     logits: torch.Tensor,  # (B, classes), of the student
     teacher: torch.Tensor,  # (B, classes)
     temperature: float,  # 1 compares the predictions unchanged; higher values give small probabilities more weight
-    task: str = "classification",  # or multilabel
+    task: str | None = None,  # Name in the task table; by default one class an image
 ) -> torch.Tensor:  # (B,)
     "Divergence between softened predictions"
     s, t = logits / temperature, teacher / temperature
-    if task == "classification":
-        parts = F.kl_div(s.log_softmax(1), t.log_softmax(1), log_target=True, reduction="none").sum(1)
-    else:
-        s, t = (torch.stack([F.logsigmoid(v), F.logsigmoid(-v)]) for v in (s, t))
-        parts = F.kl_div(s, t, log_target=True, reduction="none").sum(0).mean(1)
-    return parts * temperature**2
+    return get_task(task or infer_task(1)).part("model").divergence(s, t) * temperature**2
 
 # %% ../../nbs/training/05_distill.ipynb #Lessons
 class _Lessons(Objective):
@@ -153,7 +148,8 @@ def _open_feed(teacher: Model, ds, recipe: Recipe, device: torch.device, side: i
 
 
 def _check_labels(teacher: Model, ds) -> None:
-    if teacher.task == "multilabel" and not encode_targets(ds, teacher).any():
+    targets = encode_targets(ds, teacher)
+    if targets.ndim > 1 and not targets.any():
         raise ValueError(
             f"none of the {len(ds)} training images of {ds.ref} has a label, and in multi-label data "
             "this means that none of the classes is present. Label some, or pass alpha=1.0, probe_init=False to learn from the teacher alone."

@@ -111,18 +111,17 @@ export function day(ms) {
 
 /** Everything the panels compute from. */
 export class Table {
-  /** @param {number} n @param {Column[]} columns @param {string[]} classes @param {string} task */
-  constructor(n, columns, classes, task) {
+  /** @param {number} n @param {Column[]} columns @param {string[]} classes */
+  constructor(n, columns, classes) {
     this.n = n;
     this.columns = columns;
     this.classes = classes;
-    this.task = task;
     /** @type {Map<string, Column>} */
     this.byKey = new Map(columns.map((c) => [c.key, c]));
     /** @type {Map<string, Column>} */
     this.byRole = new Map(columns.filter((c) => c.role).map((c) => [c.role, c]));
     const role = (r) => this.byRole.get(r);
-    this.multilabel = task === "multilabel";
+    this.multilabel = role("target")?.kind === "labels";
     this.target = this.multilabel ? null : this.places(role("target"));
     this.pred = this.multilabel ? null : this.places(role("pred"));
     this.targets = this.multilabel ? role("target") : null;
@@ -173,5 +172,5 @@ export function readTable(bytes, spec) {
   const data = bytes && bytes.byteLength ? tableFromIPC(asBytes(bytes)) : null;
   const n = data ? data.numRows : 0;
   const columns = spec.columns.map((s) => readColumn(n ? data.getChild(s.key) : null, s, n));
-  return new Table(n, columns, spec.classes ?? [], spec.task ?? "classification");
+  return new Table(n, columns, spec.classes ?? []);
 }

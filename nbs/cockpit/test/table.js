@@ -22,5 +22,5 @@ export function toyTable(extra = []) {
     number("x", [0, 1, 2, 3, 4, 5, 6, null], { role: "x", local: true }),
     number("y", [0, 1, 0, 1, 0, 1, 0, 1], { role: "y", local: true }),
     ...extra,
-  ], CLASSES, "classification");
+  ], CLASSES);
 }
