@@ -105,7 +105,7 @@ def test_sentence_says_what_the_numbers_say():
         f"{100 * row['difference']:+.1f} points [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}] on 400 images"
         in c.sentence
     )
-    assert f"it fixes {k['fixed']} and breaks {k['broken']} (McNemar p " in c.sentence
+    assert f"it fixes {k['fixed']} and breaks {k['broken']} (McNemar mid-p " in c.sentence
     small = compare(*pair(1, n=30), n_boot=100).sentence
     assert "too few to tell models apart" in small
     assert "enough to find" in compare(*pair(1, n=400), n_boot=100).sentence

@@ -232,7 +232,7 @@ def _change(row: pd.Series, words: bool = True) -> str:
 def _sentence(c: Comparison) -> str:
     (a, b), row, k, n = c.names, c._row(), c.counts, len(c)
     images = f"{n:,} image{'s' * (n != 1)}" + (f" in {c.n_groups:,} groups of equal {c.group}" if c.group else "")
-    test = f"{'sign-flip test of the groups' if c.group else 'McNemar'} p {'< 0.001' if c.p_value < 0.001 else f'= {c.p_value:.3f}'}"
+    test = f"{'sign-flip test of the groups,' if c.group else 'McNemar'} mid-p {'< 0.001' if c.p_value < 0.001 else f'= {c.p_value:.3f}'}"
     test = f"it fixes {k['fixed']} and breaks {k['broken']} ({test})"
     if c.verdict != "unclear":
         return f"{b} is {c.verdict}{' than ' + a if a != 'A' else ''}: {_change(row)} on {images}; {test}."

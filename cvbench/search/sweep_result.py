@@ -18,6 +18,8 @@ import pandas as pd
 from ..core.files import check_name, read_json
 from ..core.runs import Run, load_run
 from ..core.settings import load_settings
+from ..evaluation.compare import mcnemar
+from ..evaluation.intervals import wilson
 from .space import label_value, unlabel_value
 from .study import find_run_folders, hold_lock, last_attempts, open_study
 
@@ -26,7 +28,7 @@ def _mean_interval(x: np.ndarray) -> tuple[float, float]:  # x: (n,) in 0…1
     from scipy import stats
 
     if set(np.unique(x)) <= {0, 1}:
-        low, high = stats.binomtest(int(x.sum()), len(x)).proportion_ci(method="wilson")
+        low, high = wilson(x.mean(), len(x))
     else:
         low, high = x.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
     return float(low), float(high)
@@ -39,7 +41,7 @@ def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, Any]:
     d, n, looks = b.astype(float) - a, len(a), max(1, looks)
     if set(np.unique(d)) <= {-1, 0, 1}:
         test, won, lost = "McNemar", int((d > 0).sum()), int((d < 0).sum())
-        p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+        p, _ = mcnemar(won, lost)
         middle, spread = (won - lost) / (n + 2), math.sqrt(won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2)
         reach = stats.norm.ppf(1 - 0.025 / looks) * spread
     else:
@@ -52,6 +54,9 @@ def _compare(a: np.ndarray, b: np.ndarray, looks: int) -> dict[str, Any]:
         "p": float(min(1.0, p * looks)),
         "test": test,
     }
+
+
+_LABELS = {"McNemar": "McNemar mid-p", "paired t": "paired t-test, p"}
 
 # %% ../../nbs/search/05_sweep_result.ipynb #make-table
 _RESULTS = ["val_accuracy", "low", "high", "trainable", "seconds", "epochs", "run", "problem"]
@@ -181,7 +186,7 @@ def _describe_verdict(sweep: "Sweep") -> str:
     if (c := sweep.comparison) is None:
         default = sweep.best_row.trial == 0
         return ". No other trial is better." if default else "; the default did not finish, so they cannot be compared."
-    found = f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({c['test']} p = {c['p']:.2g}); "
+    found = f", {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}] against the default ({_LABELS[c['test']]} = {c['p']:.2g}); "
     verdict = _LUCK if sweep.differs_by_seed_alone else _BETTER if sweep.beats_default else _NOISE
     return f"{found}interval and p allow for the best being picked among all trials. {verdict}"
 
